@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"time"
+
+	"github.com/hawser/hawser/internal/az"
+)
+
+const (
+	// maxBatch is how many writes one transaction may carry: enough that one
+	// flush is shared by all callers of a busy plane, few enough that a
+	// failing one costs little when the rest are run again.
+	maxBatch = 256
+	// writeTimeout bounds one batch from begin to commit.
+	writeTimeout = 10 * time.Second
+)
+
+// writer owns the one writing connection. Only its goroutine touches conn and
+// stmts; callers reach it through queue.
+type writer struct {
+	s     *Store
+	db    *sql.DB
+	queue chan *write
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+type write struct {
+	ctx context.Context
+	fn  func(*Tx) error
+	err chan error // buffered, so that the writer never waits for a caller
+}
+
+func newWriter(s *Store, db *sql.DB) *writer {
+	return &writer{s: s, db: db, queue: make(chan *write, maxBatch)}
+}
+
+// Tx is a transaction inside Write. It must not outlive the function.
+type Tx struct {
+	ctx     context.Context
+	w       *writer
+	changes []Change
+	dirty   bool
+	now     az.Micros
+}
+
+// Now is the time of the transaction.
+func (tx *Tx) Now() az.Micros { return tx.now }
+
+// Write runs fn in a transaction and returns after it is durable, or with fn's
+// error and nothing written. Several callers' functions share one transaction,
+// and fn may be run a second time alone if another of them fails: it must not
+// change anything but the store and its own variables. fn must not block.
+//
+// When Write returns, the caches of this plane have seen the changes.
+func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
+	w := &write{ctx: ctx, fn: fn, err: make(chan error, 1)}
+	select {
+	case s.writer.queue <- w:
+	case <-ctx.Done():
+		return fault(ctx.Err())
+	}
+	// Once queued the outcome is not ours to leave: a caller that goes away
+	// must not be told "failed" for what was written.
+	select {
+	case err := <-w.err:
+		return err
+	case <-time.After(3 * writeTimeout):
+		return fault(errors.New("the writer does not answer"))
+	}
+}
+
+func (w *writer) loop(ctx context.Context) {
+	defer w.drop()
+	for {
+		select {
+		case first := <-w.queue:
+			w.commitAll(w.drain(first))
+		case <-ctx.Done():
+			for {
+				select {
+				case first := <-w.queue:
+					w.commitAll(w.drain(first))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (w *writer) drain(first *write) []*write {
+	batch := []*write{first}
+	for len(batch) < maxBatch {
+		select {
+		case next := <-w.queue:
+			batch = append(batch, next)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commitAll writes a batch in one transaction; if one of it spoils the
+// transaction, each is written alone.
+func (w *writer) commitAll(batch []*write) {
+	errs, ok := w.commit(batch)
+	if !ok && len(batch) > 1 {
+		for _, one := range batch {
+			e, _ := w.commit([]*write{one})
+			one.err <- e[0]
+		}
+		return
+	}
+	for i, one := range batch {
+		one.err <- errs[i]
+	}
+}
+
+// commit runs a batch in one transaction. ok is false if nothing was written
+// because one of the batch failed after it had begun to write.
+func (w *writer) commit(batch []*write) (errs []error, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	errs = make([]error, len(batch))
+	tx := &Tx{ctx: ctx, w: w, now: az.MicrosOf(w.s.clock())}
+	if err := w.begin(ctx); err != nil {
+		return fillErrors(errs, w.broken(err)), true
+	}
+	for i, one := range batch {
+		if one.ctx.Err() != nil {
+			errs[i] = fault(one.ctx.Err())
+			continue
+		}
+		tx.dirty = false
+		before := len(tx.changes)
+		if err := one.fn(tx); err != nil {
+			errs[i] = fault(err)
+			if tx.dirty || az.KindOf(errs[i]) == az.Unavailable {
+				w.rollback()
+				return errs, false
+			}
+			tx.changes = tx.changes[:before]
+		}
+	}
+	seq, err := w.number(tx)
+	if err == nil {
+		_, err = w.exec(ctx, `commit`)
+	}
+	if err != nil {
+		w.rollback()
+		return fillErrors(errs, w.broken(err)), true
+	}
+	w.s.feed.committed(ctx, seq, tx.changes)
+	return errs, true
+}
+
+func fillErrors(errs []error, err error) []error {
+	for i := range errs {
+		if errs[i] == nil {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// begin opens the transaction and locks the feed's row, so that write
+// transactions of all planes come one after the other and a function sees
+// everything that was committed before it.
+func (w *writer) begin(ctx context.Context) error {
+	if w.conn == nil {
+		conn, err := w.db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		w.conn, w.stmts = conn, map[string]*sql.Stmt{}
+	}
+	if !w.s.postgres {
+		_, err := w.exec(ctx, `begin immediate`)
+		return err
+	}
+	if _, err := w.exec(ctx, `begin`); err != nil {
+		return err
+	}
+	_, err := w.exec(ctx, `update feed set seq = seq where id = 1`)
+	return err
+}
+
+// number gives the changes their sequence numbers and stores them.
+func (w *writer) number(tx *Tx) (first int64, err error) {
+	if len(tx.changes) == 0 {
+		return 0, nil
+	}
+	n := int64(len(tx.changes))
+	st, err := w.stmt(tx.ctx, `update feed set seq = seq + $1 where id = 1 returning seq`)
+	if err != nil {
+		return 0, err
+	}
+	var last int64
+	if err := st.QueryRowContext(tx.ctx, n).Scan(&last); err != nil {
+		return 0, err
+	}
+	first = last - n + 1
+	for i, c := range tx.changes {
+		if _, err := w.exec(tx.ctx, `insert into changes (seq, topic, key, at) values ($1, $2, $3, $4)`,
+			first+int64(i), c.Topic, c.Key, int64(tx.now)); err != nil {
+			return 0, err
+		}
+	}
+	if w.s.postgres {
+		_, err = w.exec(tx.ctx, `select pg_notify('hawser_feed', '')`)
+	}
+	return first, err
+}
+
+func (w *writer) rollback() {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	if w.conn == nil {
+		return
+	}
+	if _, err := w.conn.ExecContext(ctx, `rollback`); err != nil {
+		w.drop()
+	}
+}
+
+// broken drops a connection that may be beyond use and words the error.
+func (w *writer) broken(err error) error {
+	w.s.log.Warn("store: a write failed", "error", err)
+	w.drop()
+	return fault(err)
+}
+
+func (w *writer) drop() {
+	if w.conn == nil {
+		return
+	}
+	for _, st := range w.stmts {
+		_ = st.Close()
+	}
+	if w.s.postgres {
+		// Discard rather than return to the pool: it may be half broken.
+		_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	_ = w.conn.Close()
+	w.conn, w.stmts = nil, nil
+}
+
+func (w *writer) stmt(ctx context.Context, q string) (*sql.Stmt, error) {
+	if st, ok := w.stmts[q]; ok {
+		return st, nil
+	}
+	st, err := w.conn.PrepareContext(ctx, q)
+	if err == nil {
+		w.stmts[q] = st
+	}
+	return st, err
+}
+
+func (w *writer) exec(ctx context.Context, q string, args ...any) (int64, error) {
+	st, err := w.stmt(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	r, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// exec writes and marks the transaction as written to.
+func (tx *Tx) exec(q string, args ...any) (affected int64, err error) {
+	tx.dirty = true
+	n, err := tx.w.exec(tx.ctx, q, args...)
+	if err != nil && IsDuplicate(err) {
+		return 0, az.Errorf(az.Conflict, "Conflict", "Something with this name or id exists already.").Because(err)
+	}
+	return n, fault(err)
+}
+
+func (tx *Tx) row(q string, args []any, dest ...any) (bool, error) {
+	st, err := tx.w.stmt(tx.ctx, q)
+	if err != nil {
+		return false, fault(err)
+	}
+	return scanned(st.QueryRowContext(tx.ctx, args...).Scan(dest...))
+}
+
+func (tx *Tx) rows(q string, args []any, each func(*sql.Rows) error) error {
+	st, err := tx.w.stmt(tx.ctx, q)
+	if err != nil {
+		return fault(err)
+	}
+	rs, err := st.QueryContext(tx.ctx, args...)
+	return eachRow(rs, err, each)
+}
+
+// changed notes a change for the feed.
+func (tx *Tx) changed(topic, key string) {
+	tx.dirty = true
+	tx.changes = append(tx.changes, Change{Topic: topic, Key: key})
+}
