@@ -1,0 +1,7 @@
+//go:build !linux
+
+package seal
+
+// HardenProcess does nothing here: see the operating system's own settings for
+// crash dumps.
+func HardenProcess() error { return nil }
