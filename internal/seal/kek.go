@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
@@ -28,9 +29,15 @@ var errNoKEK = errors.New("seal: no key-encryption key was given")
 // Its material is used for nothing itself: the wrapping key and the
 // fingerprint are each derived from it.
 type KEK struct {
+	// A function, because fmt follows pointers in unexported fields under a
+	// wrong verb, and asks no Format method there.
+	secret func() kekSecret
+	id     [kekIDLen]byte
+}
+
+type kekSecret struct {
 	aead     cipher.AEAD // under the wrapping key
 	material *[KEKLen]byte
-	id       [kekIDLen]byte
 }
 
 func newKEK(material []byte) (*KEK, error) {
@@ -46,8 +53,8 @@ func newKEK(material []byte) (*KEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &KEK{aead: aead, material: new([KEKLen]byte)}
-	copy(k.material[:], material)
+	inner := kekSecret{aead, (*[KEKLen]byte)(bytes.Clone(material))}
+	k := &KEK{secret: func() kekSecret { return inner }}
 	copy(k.id[:], label(material, "hawser/kek/1/id"))
 	return k, nil
 }
@@ -58,7 +65,7 @@ func label(key []byte, text string) []byte {
 	return m.Sum(nil)
 }
 
-func (k *KEK) valid() bool { return k != nil && k.aead != nil }
+func (k *KEK) valid() bool { return k != nil && k.secret != nil }
 
 // NewKEK makes a random KEK. Text gives it to whoever must keep it.
 func NewKEK() (*KEK, error) {
@@ -139,14 +146,14 @@ func (k *KEK) ID() string { return hex.EncodeToString(k.id[:]) }
 
 // Text returns the key itself in base64, as KEKFromEnv reads it: for whoever
 // must write it down, and for nobody else.
-func (k *KEK) Text() string { return base64.StdEncoding.EncodeToString(k.material[:]) }
+func (k *KEK) Text() string { return base64.StdEncoding.EncodeToString(k.secret().material[:]) }
 
 // Encrypt makes KEK a tink.AEAD: it wraps keysets.
-func (k *KEK) Encrypt(plain, ad []byte) ([]byte, error) { return k.aead.Seal(nil, nil, plain, ad), nil }
+func (k *KEK) Encrypt(plain, ad []byte) ([]byte, error) { return k.secret().aead.Seal(nil, nil, plain, ad), nil }
 
 // Decrypt is Encrypt's inverse; every failure is ErrDamaged.
 func (k *KEK) Decrypt(sealed, ad []byte) ([]byte, error) {
-	out, err := k.aead.Open(nil, nil, sealed, ad)
+	out, err := k.secret().aead.Open(nil, nil, sealed, ad)
 	if err != nil {
 		return nil, ErrDamaged
 	}

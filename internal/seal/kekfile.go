@@ -95,7 +95,7 @@ func makeKEKFile(path string) error {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	text := base64.StdEncoding.AppendEncode(nil, k.material[:])
+	text := base64.StdEncoding.AppendEncode(nil, k.secret().material[:])
 	defer Wipe(text)
 	_, err = f.Write(append(text, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
