@@ -47,6 +47,7 @@ const (
 type feed struct {
 	s       *Store
 	applied atomic.Int64 // newest change that every listener has seen
+	asked   atomic.Int64 // when the newest answered question was sent, microseconds of the real clock
 
 	mu        sync.Mutex // guards listeners and serialises apply; held while listeners run
 	listeners []func([]Change)
@@ -87,6 +88,19 @@ func (s *Store) Confirm(ctx context.Context) error {
 	return s.feed.confirm(ctx)
 }
 
+// freshFor is how long a confirmation lets caches be used without another:
+// a revocation must take effect within a second on every plane.
+const freshFor = time.Second
+
+// Fresh is Confirm for work that goes on after its request was confirmed: it
+// asks only if the last answer is older than a second.
+func (s *Store) Fresh(ctx context.Context) error {
+	if !s.postgres || time.Now().UnixMicro()-s.feed.asked.Load() < freshFor.Microseconds() {
+		return nil
+	}
+	return s.feed.confirm(ctx)
+}
+
 func (f *feed) confirm(ctx context.Context) error {
 	f.askMu.Lock()
 	a := f.next
@@ -116,7 +130,10 @@ func (f *feed) answer(a *ask) {
 	f.askMu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
-	a.err = f.catchUp(ctx)
+	sent := time.Now()
+	if a.err = f.catchUp(ctx); a.err == nil {
+		f.asked.Store(sent.UnixMicro())
+	}
 	<-f.turn
 	close(a.done)
 }

@@ -1,0 +1,100 @@
+package guard
+
+import (
+	"strings"
+	"sync"
+)
+
+// Action is an operation as RBAC names it. Control actions are what ARM does
+// to a resource; data actions are what is done with what is inside it.
+type Action struct {
+	Name string
+	Data bool
+	key  string
+}
+
+// Control makes a control-plane action such as Microsoft.Web/sites/read.
+func Control(name string) Action { return Action{Name: name, key: strings.ToLower(name)} }
+
+// Data makes a data-plane action such as
+// Microsoft.KeyVault/vaults/secrets/getSecret/action.
+func Data(name string) Action { return Action{Name: name, Data: true, key: strings.ToLower(name)} }
+
+// Permission is one block of a role definition.
+type Permission struct {
+	Actions        []string `json:"actions"`
+	NotActions     []string `json:"notActions"`
+	DataActions    []string `json:"dataActions"`
+	NotDataActions []string `json:"notDataActions"`
+}
+
+// Role is a role definition.
+type Role struct {
+	ID          string // GUID, lower case
+	Name        string
+	Description string
+	BuiltIn     bool
+	Permissions []Permission
+
+	memo sync.Map // Action → bool; actions are few, so it stays small
+}
+
+// Allows reports whether the role permits an action. NotActions take away from
+// the same role only; they deny nothing that another assignment gives.
+func (r *Role) Allows(a Action) bool {
+	if v, ok := r.memo.Load(a); ok {
+		return v.(bool)
+	}
+	v := false
+	for i := range r.Permissions {
+		p := &r.Permissions[i]
+		yes, no := p.Actions, p.NotActions
+		if a.Data {
+			yes, no = p.DataActions, p.NotDataActions
+		}
+		if anyMatch(yes, a.key) && !anyMatch(no, a.key) {
+			v = true
+			break
+		}
+	}
+	if len(a.key) <= maxActionLength {
+		r.memo.Store(a, v)
+	}
+	return v
+}
+
+// maxActionLength keeps strangers' actions (hawser why) from filling memos.
+const maxActionLength = 256
+
+func anyMatch(patterns []string, key string) bool {
+	for _, p := range patterns {
+		if matches(strings.ToLower(p), key) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches compares an action with a pattern in which * stands for any run of
+// characters, slashes too.
+func matches(pattern, s string) bool {
+	head, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, head) {
+		return false
+	}
+	s = s[len(head):]
+	for {
+		part, more, again := strings.Cut(rest, "*")
+		if !again {
+			return strings.HasSuffix(s, part)
+		}
+		i := strings.Index(s, part)
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(part):], more
+	}
+}
