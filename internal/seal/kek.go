@@ -149,7 +149,9 @@ func (k *KEK) ID() string { return hex.EncodeToString(k.id[:]) }
 func (k *KEK) Text() string { return base64.StdEncoding.EncodeToString(k.secret().material[:]) }
 
 // Encrypt makes KEK a tink.AEAD: it wraps keysets.
-func (k *KEK) Encrypt(plain, ad []byte) ([]byte, error) { return k.secret().aead.Seal(nil, nil, plain, ad), nil }
+func (k *KEK) Encrypt(plain, ad []byte) ([]byte, error) {
+	return k.secret().aead.Seal(nil, nil, plain, ad), nil
+}
 
 // Decrypt is Encrypt's inverse; every failure is ErrDamaged.
 func (k *KEK) Decrypt(sealed, ad []byte) ([]byte, error) {
