@@ -136,7 +136,7 @@ func (p *Postgres) startAnywhere() error {
 
 func (p *Postgres) start() error {
 	args := []string{"-D", p.DataDir, "-p", strconv.Itoa(p.Port), "-c", "listen_addresses=127.0.0.1",
-		"-k", p.SocketDir, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off",
+		"-k", p.SocketDir, "-c", "fsync=off", "-c", "full_page_writes=off",
 		"-c", "max_connections=200", "-c", "max_wal_size=1GB"}
 	for _, c := range p.conf {
 		args = append(args, "-c", c)
