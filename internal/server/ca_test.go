@@ -301,13 +301,13 @@ func TestWriteCAFiles(t *testing.T) {
 			t.Errorf("%s: %v", path, info.Mode())
 		}
 	}
-	before := stat(t, bundle)
+	before := statFile(t, bundle)
 	write(der)
-	if !os.SameFile(before, stat(t, bundle)) {
+	if !os.SameFile(before, statFile(t, bundle)) {
 		t.Error("an unchanged file was written again")
 	}
 	write(der, ca2)
-	if os.SameFile(before, stat(t, bundle)) {
+	if os.SameFile(before, statFile(t, bundle)) {
 		t.Error("a changed file was not replaced")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
@@ -321,7 +321,7 @@ func TestWriteCAFiles(t *testing.T) {
 	}
 }
 
-func stat(t *testing.T, path string) os.FileInfo {
+func statFile(t *testing.T, path string) os.FileInfo {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
