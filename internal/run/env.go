@@ -1,0 +1,224 @@
+package run
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/hawser/hawser/client"
+)
+
+// notInherited are the prefixes of variables that never pass from this
+// process to the app: the plane's own, and whatever identity or site the
+// parent has.
+var notInherited = []string{"HAWSER_", "AZURE_", "IDENTITY_", "MSI_", "IMDS_", "WEBSITE_", "APPSETTING_", "MSAL_MANAGED_IDENTITY_"}
+
+// extras is what a run adds to the environment the plane gives.
+type extras struct {
+	identity map[string]string // nil values never; IDENTITY_*, MSI_* or their like
+	trust    map[string]string // files with certificates
+	proxy    string            // address of the loopback proxy, "" if there is none
+	forced   bool              // the proxy may not be taken away by a setting
+}
+
+// environ builds the complete environment of the app: the parent's, without
+// what is not inherited, then the site's, then the run's own.
+func environ(parent []string, env *client.Environment, x extras, dialect Dialect) []string {
+	vars := map[string]string{}
+	for _, kv := range parent {
+		name, value, ok := strings.Cut(kv, "=")
+		if ok && name != "" && !dropped(name) {
+			vars[key(name)] = value
+		}
+	}
+	own := make(map[string]bool, len(env.Variables))
+	for _, v := range env.Variables {
+		if !validVariable(v) || strings.HasPrefix(strings.ToUpper(v.Name), "HAWSER_") {
+			continue
+		}
+		vars[key(v.Name)] = v.Value
+		own[key(v.Name)] = true
+	}
+	addUnless(vars, own, "AZURE_AUTHORITY_HOST", env.Authority)
+	addUnless(vars, own, "AZURE_TENANT_ID", first(env.Tenant, env.TenantID))
+	for name, value := range x.trust {
+		addUnless(vars, own, name, value)
+	}
+	x.setProxy(vars, own)
+	setIdentity(vars, x.identity, dialect)
+	list := make([]string, 0, len(vars))
+	for name, value := range vars {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// setIdentity makes the identity variables exactly ours: a setting cannot
+// point the app's credentials elsewhere, nor half at another dialect.
+func setIdentity(vars, identity map[string]string, dialect Dialect) {
+	for _, name := range []string{"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT",
+		"MSI_ENDPOINT", "MSI_SECRET", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "MSAL_MANAGED_IDENTITY_ENDPOINT"} {
+		delete(vars, key(name))
+	}
+	if dialect != AppService {
+		// az takes this for "I am on App Service" and would look for MSI_SECRET
+		// (wire: az login --identity keys on it).
+		delete(vars, key("APPSETTING_WEBSITE_SITE_NAME"))
+	}
+	for name, value := range identity {
+		vars[key(name)] = value
+	}
+}
+
+// setProxy names the loopback proxy in both spellings and keeps the loopback
+// endpoints out of it. A proxy of the app's own settings wins, unless Azure's
+// names must not leave.
+func (x extras) setProxy(vars map[string]string, own map[string]bool) {
+	const direct = "127.0.0.1,localhost,::1,169.254.169.254"
+	noProxy := direct
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		if old := vars[key(name)]; old != "" && old != direct {
+			noProxy = direct + "," + strings.ReplaceAll(old, "*", "")
+			break
+		}
+	}
+	if x.proxy == "" {
+		// An inherited proxy must not see the identity endpoint's requests.
+		for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
+			if vars[key(name)] != "" {
+				vars[key("NO_PROXY")], vars[key("no_proxy")] = noProxy, noProxy
+				return
+			}
+		}
+		return
+	}
+	if x.forced {
+		noProxy = direct // an inherited exception could let an Azure name out
+	} else if own[key("HTTPS_PROXY")] || own[key("https_proxy")] {
+		return
+	}
+	vars[key("HTTPS_PROXY")], vars[key("https_proxy")] = "http://"+x.proxy, "http://"+x.proxy
+	vars[key("NO_PROXY")], vars[key("no_proxy")] = noProxy, noProxy
+}
+
+func addUnless(vars map[string]string, own map[string]bool, name, value string) {
+	if value != "" && !own[key(name)] {
+		vars[key(name)] = value
+	}
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func dropped(name string) bool {
+	name = strings.ToUpper(name)
+	return slices.ContainsFunc(notInherited, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// key is the name under which a variable is kept: Windows does not tell case
+// apart.
+func key(name string) string {
+	if runtime.GOOS == "windows" {
+		return strings.ToUpper(name)
+	}
+	return name
+}
+
+// validVariable refuses what the kernel cannot carry; the plane checks names
+// already.
+func validVariable(v client.Variable) bool {
+	return v.Name != "" && !strings.ContainsAny(v.Name, "=\x00") && !strings.Contains(v.Value, "\x00")
+}
+
+// lookup finds a variable in a list.
+func lookup(env []string, name string) string {
+	for _, kv := range env {
+		if n, v, ok := strings.Cut(kv, "="); ok && key(n) == key(name) {
+			return v
+		}
+	}
+	return ""
+}
+
+// trust decides which files the app's certificate variables name. The plane's
+// own files serve as they are unless there is something to add to them.
+func (s *session) trust(proxyCA []byte) error {
+	ca, bundle := s.plane.CAFile, s.plane.CABundle
+	parent := lookup(s.Environ, "SSL_CERT_FILE")
+	if ca == "" && proxyCA == nil {
+		return nil // the plane's certificate is from a CA the system trusts
+	}
+	if proxyCA == nil && bundle != "" && (parent == "" || parent == bundle) {
+		s.extra.trust = trustVars(ca, bundle)
+		return nil
+	}
+	var only, all []byte
+	for _, file := range []string{ca} {
+		if b, err := readPEM(file); err != nil {
+			return err
+		} else {
+			only = append(only, b...)
+		}
+	}
+	only = append(only, proxyCA...)
+	roots, err := s.roots(parent, bundle)
+	if err != nil {
+		return err
+	}
+	all = append(append(all, roots...), only...)
+	if ca, err = s.tempFile("ca.pem", only); err != nil {
+		return err
+	}
+	if bundle, err = s.tempFile("bundle.pem", all); err != nil {
+		return err
+	}
+	s.extra.trust = trustVars(ca, bundle)
+	return nil
+}
+
+// roots returns what the app would trust without us: the parent's own bundle
+// if it named one, else the plane's (which holds the system's roots), else
+// the system's.
+func (s *session) roots(parent, bundle string) ([]byte, error) {
+	if file := first(parent, bundle); file != "" {
+		return readPEM(file)
+	}
+	for _, file := range systemRoots {
+		if b, err := os.ReadFile(file); err == nil {
+			return append(b, '\n'), nil
+		}
+	}
+	return nil, nil
+}
+
+// systemRoots are where Unix systems keep their bundle.
+// Source: the list of Go's crypto/x509 (root_linux.go, root_bsd.go).
+var systemRoots = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+	"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+func readPEM(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}
+
+// trustVars names the files to each ecosystem: Node adds to its own roots,
+// the others replace theirs and so need the full bundle.
+func trustVars(ca, bundle string) map[string]string {
+	return map[string]string{"NODE_EXTRA_CA_CERTS": ca, "SSL_CERT_FILE": bundle, "REQUESTS_CA_BUNDLE": bundle, "CURL_CA_BUNDLE": bundle}
+}
