@@ -20,7 +20,8 @@ const maxKEKFile = 256
 // KEKFromFile reads a KEK from a file that nobody but its owner may read. With
 // create, a file that is not there is made with a random key: written whole,
 // flushed, and only then given its name, so that a crash leaves the key or no
-// file. Of two makers at once, both end with the same key.
+// file. Of two makers at once, both end with the same key. Create only where
+// nothing is wrapped yet: a new key opens no old data.
 func KEKFromFile(path string, create bool) (*KEK, error) {
 	k, err := readKEKFile(path, ownerOnly)
 	if !create || !errors.Is(err, fs.ErrNotExist) {

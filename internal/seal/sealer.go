@@ -169,7 +169,8 @@ func (s *Sealer) Open(place Place, sealed []byte) ([]byte, error) {
 }
 
 // AppendOpen is Open that appends to dst, without an allocation when dst has
-// room for the plain text and about 100 bytes more. On failure it returns dst.
+// room for the plain text and about 100 bytes more, which it uses for scratch.
+// dst and sealed must not overlap. On failure it returns dst.
 func (s *Sealer) AppendOpen(dst []byte, place Place, sealed []byte) ([]byte, error) {
 	id, ok := keyID(sealed)
 	if !ok {

@@ -506,3 +506,13 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkLoad(b *testing.B) {
+	_, kek, wrapped := newSealer(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load(kek, wrapped); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
