@@ -95,6 +95,11 @@ func (r *rights) current(ctx context.Context) error {
 	}
 	for len(r.pending) > 0 {
 		c := r.pending[0]
+		if strings.Contains(c.Key, "/microsoft.authorization/roledefinitions/") {
+			// Assignments point at their roles, and decisions read those
+			// without a lock: start afresh rather than change one.
+			return r.load(ctx)
+		}
 		if err := r.reread(ctx, c); err != nil {
 			return err
 		}
@@ -104,7 +109,7 @@ func (r *rights) current(ctx context.Context) error {
 }
 
 func (r *rights) load(ctx context.Context) error {
-	r.pending = nil
+	r.loaded, r.pending = false, nil
 	r.byPrincipal, r.byID = map[string][]*assignment{}, map[string]*assignment{}
 	r.roles, r.memberOf = map[string]*Role{}, map[string][]string{}
 	for _, role := range BuiltIn() {
@@ -153,11 +158,6 @@ func (r *rights) reread(ctx context.Context, c store.Change) error {
 		r.put(res)
 		return nil
 	}
-	if id.IsType(RoleDefinitionType) {
-		// Assignments of it hold the old pointer: they must lose it too.
-		r.loaded = false
-		return r.load(ctx)
-	}
 	r.drop(id.Key())
 	return nil
 }
@@ -183,10 +183,7 @@ func (r *rights) drop(key string) {
 func (r *rights) put(res store.Resource) {
 	if res.ID.IsType(RoleDefinitionType) {
 		if role, err := ParseRole(res.ID.Name(), res.Body); err == nil {
-			if old := r.roles[role.ID]; old != nil && !old.BuiltIn {
-				old.Name, old.Permissions = role.Name, role.Permissions
-				old.memo.Clear()
-			} else if old == nil {
+			if old := r.roles[role.ID]; old == nil || !old.BuiltIn {
 				r.roles[role.ID] = role
 			}
 		}

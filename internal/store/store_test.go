@@ -263,6 +263,7 @@ func BenchmarkWrite(b *testing.B) {
 			}
 			st := storetest.Open(b, cfg)
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.SetParallelism(8)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
