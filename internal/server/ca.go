@@ -39,9 +39,24 @@ const (
 	caMark = "Hawser plane CA" // begins every root's common name
 )
 
-// leafSurfaces are the names below the domain that a leaf covers.
-var leafSurfaces = [...]string{"login.", "management.", "graph.", "portal.", "*.vault.", "*.blob.", "*.documents.",
-	"*.postgres.", "*.mysql.", "*.database.", "*.redis.", "*.sites.", ""}
+// leafNames are the names a leaf covers: the plane's own hosts, one label
+// before each suffix of resources, the domain, and localhost.
+func leafNames(domain string) []string {
+	n := az.Names{Domain: domain}
+	var names []string
+	for _, s := range [...]az.Surface{az.SurfaceLogin, az.SurfaceManagement, az.SurfaceGraph, az.SurfacePortal} {
+		names = append(names, n.Suffix(s))
+	}
+	for _, s := range [...]az.Surface{az.SurfaceVault, az.SurfaceBlob, az.SurfaceDocuments, az.SurfacePostgres,
+		az.SurfaceMySQL, az.SurfaceSQL, az.SurfaceRedis, az.SurfaceSites} {
+		names = append(names, n.Of(s, "*"))
+	}
+	names = append(names, domain)
+	if domain != "localhost" {
+		names = append(names, "localhost")
+	}
+	return names
+}
 
 // issuer is a root that mints leafs.
 type issuer struct {
@@ -140,13 +155,7 @@ func openCA(certDER, keyDER []byte, domain string, clock az.Clock) (*certAuthori
 	if err != nil {
 		return nil, err
 	}
-	ca := &certAuthority{issuer: is}
-	for _, s := range leafSurfaces {
-		ca.names = append(ca.names, s+domain)
-	}
-	if domain != "localhost" {
-		ca.names = append(ca.names, "localhost")
-	}
+	ca := &certAuthority{issuer: is, names: leafNames(domain)}
 	l, err := ca.mint(ca.names, true)
 	if err != nil {
 		return nil, err

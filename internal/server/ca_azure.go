@@ -16,31 +16,6 @@ import (
 
 const azureMark = caMark + " for Azure names"
 
-// azureHosts are answered under exactly these names, azureSuffixes under one
-// label before them: every cloud's login, Resource Manager, Graph, vault,
-// storage, Cosmos DB and database names.
-var (
-	azureHosts = [...]string{
-		"login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net",
-		"login-us.microsoftonline.com", "login.microsoftonline.us", "login.usgovcloudapi.net", "login.microsoftonline.de",
-		"login.partner.microsoftonline.cn", "login.chinacloudapi.cn",
-		"management.azure.com", "management.core.windows.net",
-		"management.usgovcloudapi.net", "management.core.usgovcloudapi.net",
-		"management.chinacloudapi.cn", "management.core.chinacloudapi.cn",
-		"graph.microsoft.com", "graph.windows.net", "graph.microsoft.us", "dod-graph.microsoft.us",
-		"microsoftgraph.chinacloudapi.cn",
-	}
-	azureSuffixes = [...]string{
-		"vault.azure.net", "vault.azure.cn", "vault.usgovcloudapi.net",
-		"blob.core.windows.net", "blob.core.chinacloudapi.cn", "blob.core.usgovcloudapi.net",
-		"documents.azure.com", "documents.azure.cn", "documents.azure.us",
-		"postgres.database.azure.com", "postgres.database.chinacloudapi.cn", "postgres.database.usgovcloudapi.net",
-		"mysql.database.azure.com", "mysql.database.chinacloudapi.cn", "mysql.database.usgovcloudapi.net",
-		"database.windows.net", "database.chinacloudapi.cn", "database.usgovcloudapi.net",
-		"redis.cache.windows.net", "redis.cache.chinacloudapi.cn", "redis.cache.usgovcloudapi.net",
-	}
-)
-
 // maxAzureLeafs bounds the leafs held: an app that uses more names than this
 // pays a mint (about 0.1 ms) again now and then.
 const maxAzureLeafs = 256
@@ -63,43 +38,45 @@ type azureLeaf struct {
 // key is for the caller to seal.
 func newAzureNamesCA(clock az.Clock) (certDER, keyDER []byte, err error) {
 	return newRoot(azureMark, &x509.Certificate{
-		PermittedDNSDomains: slices.Concat(azureHosts[:], azureSuffixes[:]),
+		PermittedDNSDomains: azureDomains(),
 		// Naming no IP range would permit all.
 		ExcludedIPRanges: everyIP(),
 	}, clock)
 }
 
-// openAzureNames takes what newAzureNamesCA made.
+// azureDomains are the names the root is limited to, in a stable order.
+func azureDomains() []string {
+	hosts, suffixes := az.AzureNames()
+	all := slices.Concat(hosts, suffixes)
+	slices.Sort(all)
+	return all
+}
+
+// openAzureNames takes what newAzureNamesCA made. An error of kind Gone says
+// that the root is no longer good (ended, or made for another list of names)
+// and the caller is to make a new one: nothing but running apps knows the old.
 func openAzureNames(certDER, keyDER []byte, clock az.Clock) (*azureNames, error) {
 	is, err := openIssuer(certDER, keyDER, clock)
 	if err != nil {
 		return nil, err
 	}
-	a := &azureNames{issuer: is, leafs: map[string]*azureLeaf{}}
-	l, err := is.mint([]string{azureHosts[0]}, false)
-	if err != nil {
-		return nil, err
+	if !slices.Equal(is.cert.PermittedDNSDomains, azureDomains()) || !clock().Add(leafLife).Before(is.cert.NotAfter) {
+		return nil, az.Errorf(az.Gone, "", "the certificate authority for Azure's names is out of date: make a new one")
 	}
-	return a, is.check(l, azureHosts[0])
+	return &azureNames{issuer: is, leafs: map[string]*azureLeaf{}}, nil
 }
 
-// isAzureName reports whether name, lower case, is one that Azure serves.
+// isAzureName reports whether name, in lower case, is one that Azure serves: a
+// host of its own, or one label before a suffix.
 func isAzureName(name string) bool {
-	for _, h := range azureHosts {
-		if name == h {
-			return true
-		}
-	}
-	label, suffix, _ := strings.Cut(name, ".")
-	if !isLabel(label) {
+	h := az.Names{}.Classify(name)
+	if !h.Azure {
 		return false
 	}
-	for _, s := range azureSuffixes {
-		if suffix == s {
-			return true
-		}
+	if h.Name == "" {
+		return name == h.Suffix
 	}
-	return false
+	return isLabel(h.Name) && name == h.Name+"."+h.Suffix
 }
 
 // or answers for Azure's names and leaves every other to next.

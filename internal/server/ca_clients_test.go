@@ -226,3 +226,25 @@ func refuseOne(c net.Conn, conf *tls.Config) {
 	be.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "refused by the test"})
 	_ = be.Flush()
 }
+
+func TestClientsAcceptAzureNames(t *testing.T) {
+	a, der := testAzureNames(t, time.Now)
+	p := newPKI(t)
+	if _, err := writeCAFiles(p.file("azure.pem"), p.file("bundle.pem"), "", der); err != nil {
+		t.Fatal(err)
+	}
+	addr := serveTLS(t, tlsConfig(a.or(p.good.GetCertificate), time.Now, "http/1.1"))
+	_, port, _ := net.SplitHostPort(addr)
+	for _, host := range []string{rogueName, "login.microsoftonline.com", "management.azure.com"} {
+		if installed(t, "node") {
+			if out, ok := runClient(t, []string{"NODE_EXTRA_CA_CERTS=" + p.file("azure.pem")}, "node", "-e", nodeClient, host, port); !ok {
+				t.Errorf("node, %s: %s", host, out)
+			}
+		}
+		if installed(t, "python3") {
+			if out, ok := runClient(t, nil, "python3", "-c", pythonClient, host, port, p.file("azure.pem")); !ok {
+				t.Errorf("python3, %s: %s", host, out)
+			}
+		}
+	}
+}

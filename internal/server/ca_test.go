@@ -357,7 +357,7 @@ func TestAzureNames(t *testing.T) {
 	for name, azure := range map[string]bool{
 		"login.microsoftonline.com": true, "Management.Azure.Com": true, "kv1.vault.azure.net": true, "acc.blob.core.usgovcloudapi.net": true, "s.postgres.database.azure.com": true,
 		"kv1.vault." + caDomain: false, "": false, "vault.azure.net": false, "a.b.vault.azure.net": false, "x.login.microsoftonline.com": false, "*.vault.azure.net": false,
-		"azure.microsoft.com": false, "evilvault.azure.net": false, "kv1.vault.azure.net.": false,
+		"kv1.vault.azure.net:443": false, "-a.vault.azure.net": false, "azure.microsoft.com": false, "evilvault.azure.net": false, "kv1.vault.azure.net.": false,
 	} {
 		c, err := get(&tls.ClientHelloInfo{ServerName: name})
 		if err != nil {
@@ -379,7 +379,7 @@ func TestAzureNames(t *testing.T) {
 			t.Errorf("the Azure root vouches for %s", name)
 		}
 	}
-	l, err := a.mint([]string{azureHosts[0]}, true)
+	l, err := a.mint([]string{"login.microsoftonline.com"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,6 +412,21 @@ func TestAzureNamesAreBoundedAndRenewed(t *testing.T) {
 	clock.move(leafLife*2/3 + time.Hour)
 	if get("kept.vault.azure.net").Equal(kept) {
 		t.Error("not renewed")
+	}
+	clock.move(rootLife - leafLife)
+	der, key, err := newRoot(azureMark, &x509.Certificate{PermittedDNSDomains: []string{"vault.azure.net"}}, clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openAzureNames(der, key, clock.now); !az.Is(err, az.Gone) {
+		t.Errorf("a root for another list: %v", err)
+	}
+	der, key, err = newAzureNamesCA(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openAzureNames(der, key, clock.now); !az.Is(err, az.Gone) {
+		t.Errorf("a root near its end: %v", err)
 	}
 }
 
