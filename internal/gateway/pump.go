@@ -304,7 +304,9 @@ func (p *Pump) finish(reason Reason, clean bool) {
 	if reason == ClientLeft || reason == ClientLost {
 		_ = base(p.Client).Close() // nobody reads a TLS farewell
 	} else {
+		t := time.AfterFunc(lastWriteWait, func() { _ = base(p.Client).Close() }) // crypto/tls would take five seconds
 		_ = p.Client.Close()
+		t.Stop()
 	}
 	p.Finished(reason, clean)
 	p.gate.finished(p, reason)

@@ -1,0 +1,322 @@
+package pg
+
+import (
+	"bufio"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hawser/hawser/internal/gateway"
+)
+
+const (
+	resetWait  = 5 * time.Second // for ROLLBACK and DISCARD ALL; a backend that takes longer is closed
+	cancelWait = 5 * time.Second // for reaching the server with a cancel request
+	maxAsync   = 64 << 10        // of one message during a reset; they are notices and settings
+)
+
+// backend is a logged-in connection to a real server.
+type backend struct {
+	conn   net.Conn
+	tls    *tls.Config // for cancel requests
+	pid    uint32
+	secret []byte
+	status []byte // ParameterStatus messages, as they stand now
+	key    string // of the pool
+	server string
+	epoch  uint64 // of the pool, for Forget
+	idleAt time.Time
+
+	mu       sync.Mutex // held while a cancel request is on its way
+	released bool       // no client has it: nothing may be cancelled any more
+}
+
+// baseConfig returns a configuration that takes nothing from the environment:
+// everything that PG… variables could have put in is overwritten here or for
+// each connection.
+func baseConfig() (*pgconn.Config, error) {
+	c, err := pgconn.ParseConfig("host=127.0.0.1 port=5432 user=none password=none dbname=none sslmode=disable target_session_attrs=any " +
+		"passfile=/nonexistent min_protocol_version=3.0 max_protocol_version=3.0 require_auth='' channel_binding=prefer sslnegotiation=postgres")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a configuration for backends: %w", err)
+	}
+	c.RuntimeParams, c.Fallbacks = map[string]string{}, nil
+	c.ValidateConnect, c.AfterConnect, c.OAuthTokenProvider = nil, nil, nil
+	c.SSLCertMode, c.ConnectTimeout = "", 0
+	c.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	return c, nil
+}
+
+// dial opens the socket to addr: host:port or the path of a Unix socket.
+func dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	if filepath.IsAbs(addr) {
+		return d.DialContext(ctx, "unix", addr)
+	}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// reach returns a warm connection for the grant or logs in to a new one.
+func (g *Gateway) reach(ctx context.Context, grant gateway.Grant, s *startup) (*backend, error) {
+	key, server := g.poolKey(grant, s), grant.Server.Key()
+	for {
+		b := g.pool.take(key)
+		if b == nil {
+			break
+		}
+		if alive(b.conn) {
+			return b, nil
+		}
+		b.close()
+	}
+	epoch := g.pool.epochOf(server)
+	b, err := g.connect(ctx, grant, s)
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == tooManyConnections && g.pool.drop(server) > 0 {
+		b, err = g.connect(ctx, grant, s) // our own idle ones were in the way
+	}
+	if err != nil {
+		return nil, backendRefusal(err)
+	}
+	b.key, b.server, b.epoch = key, server, epoch
+	return b, nil
+}
+
+// poolKey tells apart what must not be mixed. The password is in it, as a
+// fingerprint, so that a rotated one can't be bypassed by an old connection.
+func (g *Gateway) poolKey(grant gateway.Grant, s *startup) string {
+	mac := hmac.New(sha256.New, g.hmac[:])
+	mac.Write([]byte(grant.Password.Reveal()))
+	return strings.Join([]string{grant.Server.Key(), grant.Addr, grant.User, grant.Database, string(mac.Sum(nil)), s.key()}, "\x00")
+}
+
+// connect logs in to the server the grant names.
+func (g *Gateway) connect(ctx context.Context, grant gateway.Grant, s *startup) (*backend, error) {
+	c := g.base.Copy()
+	c.Host, c.Port = "backend", 5432 // only names for DialFunc, which knows the address
+	c.User, c.Password, c.Database = grant.User, grant.Password.Reveal(), grant.Database
+	c.TLSConfig, c.RuntimeParams = grant.TLS, s.params
+	c.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, grant.Addr) }
+	c.RequireAuth = "scram-sha-256,md5,none"
+	if grant.TLS != nil {
+		c.RequireAuth += ",password" // never in clear over a plain connection
+	}
+	conn, err := pgconn.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SyncConn(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	h, err := conn.Hijack()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return &backend{conn: h.Conn, tls: h.TLSConfig, pid: h.PID, secret: h.SecretKey, status: encodeStatus(h.ParameterStatuses)}, nil
+}
+
+// ownFault are SQLSTATEs of a backend's login that come of what the client
+// asked for; their text holds nothing that it did not send.
+var ownFault = []string{invalidCatalogName, insufficientPrivilege, invalidParameter, "42704", featureNotSupported}
+
+// backendRefusal words a failed login to the backend without its insides.
+func backendRefusal(err error) error {
+	r := &refusal{code: connectionFailure, message: "the database server cannot be reached now: try again", cause: err, reason: "backend"}
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch {
+		case slices.Contains(ownFault, pe.Code):
+			r.code, r.message = pe.Code, pe.Message
+		case pe.Code == tooManyConnections:
+			r.code, r.message = pe.Code, "sorry, too many clients already"
+		case pe.Code == cannotConnectNow:
+			r.code, r.message = pe.Code, "the database system is starting up or stopping: try again"
+		default:
+			r.message = "the database server refused the gateway: its registration needs attention"
+		}
+	}
+	return r
+}
+
+// encodeStatus writes parameters as ParameterStatus messages.
+func encodeStatus(m map[string]string) []byte {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	var out []byte
+	for _, n := range names {
+		out, _ = (&pgproto3.ParameterStatus{Name: n, Value: m[n]}).Encode(out)
+	}
+	return out
+}
+
+// setStatus replaces one parameter by the body of a new ParameterStatus.
+func (b *backend) setStatus(body []byte) {
+	name, rest, ok := cstring(body)
+	if !ok {
+		return
+	}
+	value, _, ok := cstring(rest)
+	if !ok {
+		return
+	}
+	out := make([]byte, 0, len(b.status)+8)
+	for old := b.status; len(old) >= 5; {
+		n := 1 + binary.BigEndian.Uint32(old[1:])
+		if has, _, _ := cstring(old[5:n]); has != name {
+			out = append(out, old[:n]...)
+		}
+		old = old[n:]
+	}
+	b.status, _ = (&pgproto3.ParameterStatus{Name: name, Value: value}).Encode(out)
+}
+
+// reset brings an idle connection back to what it was after login.
+func (b *backend) reset(inTransaction bool) error {
+	if err := b.conn.SetDeadline(time.Now().Add(resetWait)); err != nil {
+		return err
+	}
+	var out []byte
+	want := 1
+	if inTransaction {
+		out, _ = (&pgproto3.Query{String: "ROLLBACK"}).Encode(out)
+		want++
+	}
+	out, _ = (&pgproto3.Query{String: "DISCARD ALL"}).Encode(out)
+	if _, err := b.conn.Write(out); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(b.conn, 1024)
+	for want > 0 {
+		kind, body, err := readAny(r)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case 'E':
+			return errors.New("the backend cannot be reset")
+		case 'S':
+			b.setStatus(body)
+		case 'Z':
+			if want--; len(body) != 1 || want == 0 && body[0] != 'I' {
+				return errors.New("the backend is still in a transaction")
+			}
+		}
+	}
+	if r.Buffered() > 0 {
+		return errors.New("the backend says more than was asked")
+	}
+	return b.conn.SetDeadline(time.Time{})
+}
+
+func readAny(r *bufio.Reader) (kind byte, body []byte, err error) {
+	h, err := r.Peek(1)
+	if err != nil {
+		return 0, nil, err
+	}
+	kind = h[0]
+	body, err = readMessage(r, kind, maxAsync)
+	return kind, body, err
+}
+
+// close says goodbye and drops the connection.
+func (b *backend) close() {
+	_ = b.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = b.conn.Write([]byte{'X', 0, 0, 0, 4})
+	_ = bottom(b.conn).Close()
+}
+
+// cancel asks the server to stop what the connection does. It does nothing
+// once no client has the connection, so that a late one can't hit the next.
+func (b *backend) cancel(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.released {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelWait)
+	defer cancel()
+	to := bottom(b.conn).RemoteAddr() // the very server, whatever its name means by now
+	var d net.Dialer
+	c, err := d.DialContext(ctx, to.Network(), to.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	if b.tls != nil { // the key must not be seen on the way
+		if c, err = startTLS(ctx, c, b.tls); err != nil {
+			return err
+		}
+	}
+	msg := binary.BigEndian.AppendUint32(nil, uint32(12+len(b.secret)))
+	msg = binary.BigEndian.AppendUint32(msg, codeCancel)
+	msg = binary.BigEndian.AppendUint32(msg, b.pid)
+	if _, err := c.Write(append(msg, b.secret...)); err != nil {
+		return err
+	}
+	_, _ = c.Read(make([]byte, 1)) // the server closes when it has sent the signal
+	return nil
+}
+
+// startTLS asks for TLS on a new connection.
+func startTLS(ctx context.Context, c net.Conn, conf *tls.Config) (net.Conn, error) {
+	if _, err := c.Write(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, codeSSL)); err != nil {
+		return nil, err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(c, answer[:]); err != nil {
+		return nil, err
+	}
+	if answer[0] != 'S' {
+		return nil, errors.New("the server refused TLS")
+	}
+	t := tls.Client(c, conf)
+	return t, t.HandshakeContext(ctx)
+}
+
+// BackendTLS returns the TLS configuration for libpq's sslmode: nil for
+// disable; require trusts any certificate, as libpq does without a root file;
+// verify-ca checks the chain against roots (nil: the system's), verify-full
+// the host name too.
+func BackendTLS(mode, host string, roots *x509.CertPool) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: roots}
+	switch mode {
+	case "disable":
+		return nil, nil
+	case "require":
+		c.InsecureSkipVerify = true
+	case "verify-ca":
+		c.InsecureSkipVerify = true // the name only: VerifyConnection checks the chain
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+			for _, cert := range s.PeerCertificates[1:] {
+				opts.Intermediates.AddCert(cert)
+			}
+			_, err := s.PeerCertificates[0].Verify(opts)
+			return err
+		}
+	case "verify-full":
+	default:
+		return nil, fmt.Errorf("unknown sslmode %q: use disable, require, verify-ca or verify-full", mode)
+	}
+	return c, nil
+}

@@ -1,0 +1,162 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway"
+)
+
+// refusalWait bounds the writing of a refusal.
+const refusalWait = time.Second
+
+// admitTries is how often a login may be overtaken by changes of rights before
+// the client is told to try again.
+const admitTries = 5
+
+// accept is one connection from its first byte to its session's start.
+func (g *Gateway) accept(ctx context.Context, raw net.Conn) {
+	c, body, err := g.negotiate(ctx, raw)
+	if err == nil && body == nil { // a cancel request, done
+		_ = c.Close()
+		return
+	}
+	var s *startup
+	var who az.Principal
+	if err == nil {
+		s, who, err = g.authenticate(ctx, c, body)
+	}
+	if err == nil {
+		err = g.open(ctx, c, s, who)
+	}
+	if err != nil {
+		g.turnAway(c, s, who, err)
+	}
+}
+
+// turnAway tells the client why, if it is still there, and closes.
+func (g *Gateway) turnAway(c net.Conn, s *startup, who az.Principal, err error) {
+	defer closeSoon(c)
+	user, database := "", ""
+	if s != nil {
+		user, database = s.user, s.database
+	}
+	if gone(err) {
+		g.Refused("gone") // psql without a password leaves when asked for one
+		g.log.Debug("a client left during login", "peer", c.RemoteAddr(), "user", user, "error", err)
+		return
+	}
+	r := refuse(err, user)
+	reason := r.reason
+	if reason == "" {
+		reason = r.code
+	}
+	g.Refused(reason)
+	g.log.Info("login refused", "peer", c.RemoteAddr(), "user", user, "database", database,
+		"principal", who.ObjectID, "sqlstate", r.code, "message", r.message, "cause", r.cause)
+	_ = c.SetWriteDeadline(time.Now().Add(refusalWait))
+	_, _ = c.Write(r.encode())
+}
+
+// gone reports whether there is nobody left to tell.
+func gone(err error) bool {
+	var r *refusal
+	if errors.As(err, &r) {
+		return false
+	}
+	var ne net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &ne)
+}
+
+// closeSoon closes with TLS's farewell, which must not take the five seconds
+// that crypto/tls would give it.
+func closeSoon(c net.Conn) {
+	t := time.AfterFunc(refusalWait, func() { _ = bottom(c).Close() })
+	_ = c.Close()
+	t.Stop()
+}
+
+// authenticate reads what the client wants and who it is.
+func (g *Gateway) authenticate(ctx context.Context, c net.Conn, body []byte) (*startup, az.Principal, error) {
+	s, err := parseStartup(body, g.domain)
+	if err != nil {
+		return s, az.Principal{}, err
+	}
+	if err := g.nameByHost(c, s); err != nil {
+		return s, az.Principal{}, err
+	}
+	token, err := g.askToken(c, s)
+	if err != nil {
+		return s, az.Principal{}, err
+	}
+	who, err := g.rules.Verify(ctx, token)
+	if err == nil && who.IsZero() {
+		err = az.Errorf(az.Unauthorized, gateway.MissingOid, "the token names nobody")
+	}
+	if err != nil && s.oauth {
+		g.sayInvalidToken(c)
+	}
+	return s, who, err
+}
+
+// open authorises the login, reaches the backend and starts the session.
+func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Principal) error {
+	info := gateway.Session{ID: az.NewGUID(), Who: who, Started: g.clock(),
+		Target: gateway.Target{Server: s.server, Database: s.database, User: s.user, Peer: c.RemoteAddr()}}
+	info.Target.CorrelationID = info.ID
+	generation := g.Generation()
+	grant, err := g.rules.Authorize(ctx, who, info.Target)
+	if err != nil {
+		return err
+	}
+	info.Grant = grant
+	b, err := g.reach(ctx, grant, s)
+	if err != nil {
+		return err
+	}
+	ses := newSession(g, c, b)
+	if err := g.admit(ctx, ses, info, generation); err != nil {
+		b.close()
+		return err
+	}
+	greeting := g.register(ses, s)
+	if _, err := c.Write(greeting); err != nil {
+		g.unregister(ses)
+		g.Drop(&ses.pump)
+		b.close()
+		return err
+	}
+	g.Start(ctx, &ses.pump)
+	return nil
+}
+
+// admit enters the session, authorising again when rights changed meanwhile.
+func (g *Gateway) admit(ctx context.Context, ses *session, info gateway.Session, generation uint64) error {
+	still := g.rules.Authorize.Still()
+	for range admitTries {
+		err := g.Admit(info, &ses.pump, generation)
+		if !errors.Is(err, gateway.ErrStale) {
+			return err
+		}
+		generation = g.Generation()
+		if err := still(ctx, info); err != nil {
+			return err
+		}
+	}
+	return gateway.ErrStale
+}
+
+// greeting is everything from AuthenticationOk to ReadyForQuery, in one write.
+func greeting(b *backend, pid uint32, secret []byte) []byte {
+	out, _ := (&pgproto3.AuthenticationOk{}).Encode(make([]byte, 0, 512+len(secret)))
+	out = append(out, b.status...)
+	out, _ = (&pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret}).Encode(out)
+	out, _ = (&pgproto3.ReadyForQuery{TxStatus: 'I'}).Encode(out)
+	return out
+}
