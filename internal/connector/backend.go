@@ -1,0 +1,212 @@
+package connector
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/hawser/hawser/internal/az"
+)
+
+// How the plane talks TLS to a server: libpq's sslmode words. Source:
+// PostgreSQL documentation, 34.19 (SSL support).
+const (
+	sslDisable    = "disable"
+	sslPrefer     = "prefer"
+	sslRequire    = "require"
+	sslVerifyCA   = "verify-ca"
+	sslVerifyFull = "verify-full"
+)
+
+// connectTimeout bounds the connection to a real server: a server on the other
+// side of the world answers in two, and a request waits no longer than 30 s.
+const connectTimeout = 8 * time.Second
+
+// ownerSettings hold for each session of the owner: a lock somebody else
+// holds must not hold up the plane, and names resolve in pg_catalog only.
+var ownerSettings = map[string]string{
+	"application_name": "hawser", "client_encoding": "UTF8", "search_path": "pg_catalog",
+	"lock_timeout": "5000", "statement_timeout": "15000", "idle_in_transaction_session_timeout": "15000",
+	"standard_conforming_strings": "on",
+}
+
+// backend is a real PostgreSQL server and its owner's credential.
+type backend struct {
+	Host     string // a name, an address, or the directory of a Unix socket
+	Port     int
+	SSLMode  string
+	RootCert string // PEM; empty: the system's
+	Owner    string
+	Password az.Secret
+	Database string // where the owner logs in when no database is named
+}
+
+func (b *backend) addr() string {
+	if strings.HasPrefix(b.Host, "/") {
+		return path.Join(b.Host, ".s.PGSQL."+strconv.Itoa(b.Port))
+	}
+	return net.JoinHostPort(b.Host, strconv.Itoa(b.Port))
+}
+
+// tls returns the TLS settings that a mode means; nil for none.
+func (b *backend) tls() (*tls.Config, error) {
+	if b.SSLMode == sslDisable || strings.HasPrefix(b.Host, "/") {
+		return nil, nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: b.Host}
+	if b.RootCert != "" {
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM([]byte(b.RootCert)) {
+			return nil, az.Errorf(az.Invalid, "InvalidRootCertificate", "sslRootCert must hold certificates in PEM form.")
+		}
+	}
+	switch {
+	case b.SSLMode == sslVerifyFull:
+	case b.SSLMode == sslVerifyCA, b.SSLMode == sslRequire && b.RootCert != "": // as libpq does
+		cfg.InsecureSkipVerify = true // the name only: verifyChain checks the rest
+		cfg.VerifyConnection = verifyChain(cfg.RootCAs)
+	default:
+		cfg.InsecureSkipVerify = true // require and prefer encrypt and check nothing, as everywhere
+	}
+	return cfg, nil
+}
+
+func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
+	return func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 {
+			return errors.New("the server showed no certificate")
+		}
+		rest := x509.NewCertPool()
+		for _, c := range s.PeerCertificates[1:] {
+			rest.AddCert(c)
+		}
+		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: rest})
+		return err
+	}
+}
+
+// config takes nothing from the plane's environment, password files or
+// service files: the server's resource says all.
+func (b *backend) config(user string, password az.Secret, database string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig("host=127.0.0.1 port=1 user=u password=p dbname=d sslmode=disable target_session_attrs=any")
+	if err != nil {
+		return nil, err
+	}
+	if cfg.TLSConfig, err = b.tls(); err != nil {
+		return nil, err
+	}
+	cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = b.Host, uint16(b.Port), user, password.Reveal(), database
+	cfg.Fallbacks, cfg.ValidateConnect, cfg.AfterConnect = nil, nil, nil
+	cfg.ConnectTimeout, cfg.KerberosSrvName, cfg.KerberosSpn = connectTimeout, "", ""
+	cfg.RuntimeParams = map[string]string{}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return cfg, nil
+}
+
+// connect logs the owner in. The error names the server and never the
+// password.
+func (b *backend) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	if database == "" {
+		database = b.Database
+	}
+	cfg, err := b.config(b.Owner, b.Password, database)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range ownerSettings {
+		cfg.RuntimeParams[k] = v
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, b.unreachable(database, err)
+	}
+	return conn, nil
+}
+
+// pin replaces "prefer" by what the server does today, so that nobody on the
+// network can talk the plane out of TLS tomorrow.
+func (b *backend) pin(ctx context.Context) (*pgx.Conn, error) {
+	if b.SSLMode != sslPrefer {
+		return b.connect(ctx, "")
+	}
+	b.SSLMode = sslRequire
+	conn, err := b.connect(ctx, "")
+	if err == nil || !errors.Is(err, errNoTLS) {
+		return conn, err
+	}
+	b.SSLMode = sslDisable
+	return b.connect(ctx, "")
+}
+
+var errNoTLS = errors.New("the server does not do TLS")
+
+// unreachable words why the owner could not log in.
+func (b *backend) unreachable(database string, err error) error {
+	cause := scrub(err, b.Password)
+	say := func(k az.Kind, code, format string, args ...any) error {
+		return az.Errorf(k, code, format, args...).Because(cause)
+	}
+	noTLS := strings.Contains(err.Error(), "server refused TLS connection")
+	if noTLS {
+		cause = errors.Join(errNoTLS, cause)
+	}
+	var pg *pgconn.PgError
+	var dns *net.DNSError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000"):
+		return say(az.Invalid, "ServerLoginFailed", "The PostgreSQL server %s refused the login %q: check its name and password, and pg_hba.conf.", b.addr(), b.Owner)
+	case errors.As(err, &pg) && pg.Code == "3D000":
+		return say(az.NotFound, "DatabaseNotFound", "The database %q does not exist on the PostgreSQL server %s.", database, b.addr())
+	case errors.As(err, &pg) && pg.Code == "53300":
+		return say(az.Unavailable, "ServerBusy", "The PostgreSQL server %s has no connection left; try again.", b.addr())
+	case errors.As(err, &pg):
+		return say(az.Unavailable, "ServerUnavailable", "The PostgreSQL server %s does not accept logins now (SQLSTATE %s); try again.", b.addr(), pg.Code)
+	case errors.As(err, &unknown), errors.As(err, &name):
+		return say(az.Invalid, "ServerCertificateNotTrusted", "The certificate of the PostgreSQL server %s was refused: give its CA as sslRootCert, or the name it holds as host.", b.addr())
+	case noTLS:
+		return say(az.Invalid, "ServerWithoutTLS", "The PostgreSQL server %s does not do TLS: turn it on there, or use sslmode=disable if the network is yours.", b.addr())
+	case errors.As(err, &dns):
+		return say(az.Unavailable, "ServerUnreachable", "The PostgreSQL server's name %q cannot be resolved.", b.Host)
+	}
+	return say(az.Unavailable, "ServerUnreachable", "The PostgreSQL server %s cannot be reached: check that it runs and that this machine may connect to it.", b.addr())
+}
+
+// scrub keeps a password out of a cause, should a driver ever put it there.
+func scrub(err error, password az.Secret) error {
+	if p := password.Reveal(); p != "" && strings.Contains(err.Error(), p) {
+		return errors.New(strings.ReplaceAll(err.Error(), p, az.Redacted))
+	}
+	return err
+}
+
+// sqlFault words an error of a statement that the owner ran.
+func sqlFault(what string, err error) error {
+	var known *az.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return az.Errorf(az.Unavailable, "ServerUnavailable", "Cannot %s: the connection to the PostgreSQL server was lost. Try again.", what).Because(err)
+	}
+	switch pg.Code {
+	case "42501": // insufficient_privilege
+		return az.Errorf(az.Invalid, "OwnerLacksPrivilege", "Cannot %s: the server's administrator login lacks the privilege (%s).", what, pg.Message).Because(err)
+	case "55P03", "57014": // lock_not_available, query_canceled
+		return az.Errorf(az.Unavailable, "ServerBusy", "Cannot %s: another session holds a lock for too long. Try again.", what).Because(err)
+	}
+	return az.Errorf(az.Unavailable, "ServerRefused", "Cannot %s: the PostgreSQL server answered SQLSTATE %s.", what, pg.Code).Because(err)
+}

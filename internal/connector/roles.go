@@ -1,0 +1,255 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hawser/hawser/internal/az"
+)
+
+// adminGroup is the role whose members administer a server, by Azure's name.
+const adminGroup = "azure_pg_admin"
+
+// roleSpec is a login role as it should be.
+type roleSpec struct {
+	Name string
+	// Marker stands in the role's comment and tells a role of ours from one
+	// that somebody else made under the same name. It is a GUID.
+	Marker   string
+	Password az.Secret
+	Admin    bool
+}
+
+func (r roleSpec) comment() string { return "hawser " + r.Marker }
+
+// lockKey keeps two planes from changing roles and grants of one database at
+// the same time; the number is of no meaning.
+const lockKey = 0x6861777365720001
+
+// inTx runs fn in one transaction of the server, after every other one of ours.
+func inTx(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) error {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return sqlFault("begin a transaction", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, int64(lockKey)); err != nil {
+		return sqlFault("wait for another change of roles", err)
+	}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return sqlFault("commit", err)
+	}
+	return nil
+}
+
+// run executes statements in order.
+func run(ctx context.Context, tx pgx.Tx, what string, statements []string) error {
+	for _, s := range statements {
+		if _, err := tx.Exec(ctx, s); err != nil {
+			return sqlFault(what, err)
+		}
+	}
+	return nil
+}
+
+// findRole reports whether a role is there and whether it carries the marker.
+func findRole(ctx context.Context, tx pgx.Tx, name, comment string) (exists, ours bool, err error) {
+	err = tx.QueryRow(ctx, `select true, coalesce(shobj_description(oid, 'pg_authid'), '') = $2 from pg_roles where rolname = $1`,
+		name, comment).Scan(&exists, &ours)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, sqlFault("look the role up", err)
+	}
+	return exists, ours, nil
+}
+
+// createStatements makes the role; verifier is the SCRAM verifier, whose
+// characters need no quoting.
+func (r roleSpec) createStatements(verifier string, adminGroupThere, super bool) []string {
+	attributes := "LOGIN"
+	if r.Admin {
+		attributes = "LOGIN CREATEROLE CREATEDB"
+	}
+	out := []string{
+		fmt.Sprintf("CREATE ROLE %s %s PASSWORD '%s'", ident(r.Name), attributes, verifier),
+		fmt.Sprintf("COMMENT ON ROLE %s IS '%s'", ident(r.Name), r.comment()),
+	}
+	if !super { // a superuser is everywhere; others must be a member to give the role's objects away
+		out = append(out, fmt.Sprintf("GRANT %s TO CURRENT_USER", ident(r.Name)))
+	}
+	if r.Admin {
+		if !adminGroupThere {
+			out = append(out, "CREATE ROLE "+adminGroup+" NOLOGIN")
+		}
+		out = append(out, fmt.Sprintf("GRANT %s TO %s", adminGroup, ident(r.Name)))
+	}
+	return out
+}
+
+// ensureRole makes the role, or gives one of ours its password and login again.
+// A role that somebody else made is never taken over: who knows what it may.
+func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err error) {
+	verifier, err := scramVerifier(r.Password)
+	if err != nil {
+		return false, err
+	}
+	err = inTx(ctx, conn, func(tx pgx.Tx) error {
+		exists, ours, err := findRole(ctx, tx, r.Name, r.comment())
+		switch {
+		case err != nil:
+			return err
+		case exists && !ours:
+			return az.Errorf(az.Conflict, "RoleExists",
+				"The role %q exists on the server and was not made for this connection; it is left alone. Choose another user name, or drop the role.", r.Name)
+		case exists:
+			return run(ctx, tx, "set the role's password", passwordStatements(r.Name, verifier))
+		}
+		var group, super bool
+		err = tx.QueryRow(ctx, `select exists (select 1 from pg_roles where rolname = $1), rolsuper from pg_roles where rolname = current_user`,
+			adminGroup).Scan(&group, &super)
+		if err != nil {
+			return sqlFault("look at the administrator login", err)
+		}
+		made = true
+		return run(ctx, tx, "create the role", r.createStatements(verifier, group, super))
+	})
+	return made && err == nil, err
+}
+
+func passwordStatements(role, verifier string) []string {
+	return []string{fmt.Sprintf("ALTER ROLE %s LOGIN PASSWORD '%s'", ident(role), verifier)}
+}
+
+// grantAccess gives a role its access to the database of the connection.
+func grantAccess(ctx context.Context, conn *pgx.Conn, u use, others []use) error {
+	return inTx(ctx, conn, func(tx pgx.Tx) error {
+		f, err := readFacts(ctx, tx, makers(others))
+		if err != nil {
+			return err
+		}
+		if !f.GrantDatabase && !f.PublicConnect {
+			return az.Errorf(az.Invalid, "OwnerLacksPrivilege", "%s", f.notes(u)[0])
+		}
+		return run(ctx, tx, "grant access", f.grantStatements(u, others))
+	})
+}
+
+// makers are the roles among uses that may create objects.
+func makers(uses []use) []string {
+	out := []string{}
+	for _, u := range uses {
+		if u.Access == Owner {
+			out = append(out, u.Role)
+		}
+	}
+	return out
+}
+
+// sessionsEnd bounds the wait for a role's sessions to end.
+const sessionsEnd = 5 * time.Second
+
+// silence keeps a role from logging in and ends its sessions, so that nothing
+// it owns can appear behind the statements that follow. It is no error if the
+// role is not there.
+func silence(ctx context.Context, conn *pgx.Conn, role string) error {
+	err := inTx(ctx, conn, func(tx pgx.Tx) error {
+		return run(ctx, tx, "close the role", []string{fmt.Sprintf("ALTER ROLE %s NOLOGIN", ident(role))})
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sessionsEnd)
+	defer cancel()
+	for {
+		var left int
+		err := conn.QueryRow(ctx, `select (select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity where usename = $1) t)
+			+ (select count(*) from pg_prepared_xacts where owner = $1)`, role).Scan(&left)
+		if err == nil && left == 0 {
+			return nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return sqlFault("end the role's sessions", err)
+		}
+		select {
+		case <-ctx.Done():
+			return az.Errorf(az.Unavailable, "RoleInUse", "The role %q still has sessions or prepared transactions on the server; it is closed to new ones. Try again.", role)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// strip takes a silenced role's objects and privileges in the database of the
+// connection.
+func strip(ctx context.Context, conn *pgx.Conn, role string, owner string) error {
+	return inTx(ctx, conn, func(tx pgx.Tx) error {
+		return run(ctx, tx, "take the role's privileges back", stripStatements(role, owner))
+	})
+}
+
+// dropRole removes a role of ours and every privilege it has in any database.
+// What it owns is kept and goes to the owner login. It is no error if the role
+// is gone, and a role without our marker is left alone.
+func (b *backend) dropRole(ctx context.Context, r roleSpec) error {
+	conn, err := b.connect(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var exists, ours bool
+	err = inTx(ctx, conn, func(tx pgx.Tx) (err error) {
+		exists, ours, err = findRole(ctx, tx, r.Name, r.comment())
+		return err
+	})
+	if err != nil || !exists || !ours {
+		return err
+	}
+	if err := silence(ctx, conn, r.Name); err != nil {
+		return err
+	}
+	databases, err := databasesOf(ctx, conn, r.Name)
+	if err != nil {
+		return err
+	}
+	for _, d := range databases {
+		if err := b.stripIn(ctx, d, r.Name); err != nil {
+			return err
+		}
+	}
+	return inTx(ctx, conn, func(tx pgx.Tx) error {
+		return run(ctx, tx, "drop the role", append(stripStatements(r.Name, b.Owner), "DROP ROLE "+ident(r.Name)))
+	})
+}
+
+func (b *backend) stripIn(ctx context.Context, database, role string) error {
+	conn, err := b.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return strip(ctx, conn, role, b.Owner)
+}
+
+// databasesOf lists the databases in which something depends on a role.
+func databasesOf(ctx context.Context, conn *pgx.Conn, role string) ([]string, error) {
+	rows, err := conn.Query(ctx, `select distinct d.datname::text from pg_shdepend s join pg_database d
+		on d.oid = s.dbid or s.classid = 'pg_database'::regclass and d.oid = s.objid
+		where s.refclassid = 'pg_authid'::regclass and s.refobjid = (select oid from pg_roles where rolname = $1)
+		and d.datallowconn order by 1`, role)
+	if err != nil {
+		return nil, sqlFault("find the role's databases", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, sqlFault("find the role's databases", err)
+	}
+	return names, nil
+}
