@@ -1,3 +1,5 @@
+//go:build unix
+
 package run
 
 import (
@@ -204,6 +206,10 @@ func start(t *testing.T, p *testPlane, cfg Config, args ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if cfg.Environ == nil {
+		cfg.Environ = os.Environ()
+	}
+	cfg.Environ = append(cfg.Environ, "GORACE=atexit_sleep_ms=0") // the app is this binary
 	if cfg.Argv == nil {
 		cfg.Argv = append([]string{exe, "app"}, args...)
 	}
