@@ -108,7 +108,12 @@ func (g *Gate) Serve(l net.Listener, handle func(context.Context, net.Conn)) err
 	g.listeners[l] = struct{}{}
 	g.idle.Add(1)
 	g.mu.Unlock()
-	defer g.idle.Done()
+	defer func() {
+		g.mu.Lock()
+		delete(g.listeners, l)
+		g.mu.Unlock()
+		g.idle.Done()
+	}()
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -212,6 +217,7 @@ func (g *Gate) Shutdown(ctx context.Context) {
 	g.mu.Lock()
 	first := !g.stopping
 	g.stopping = true
+	g.stop()
 	for l := range g.listeners {
 		l.Close()
 	}
@@ -219,7 +225,6 @@ func (g *Gate) Shutdown(ctx context.Context) {
 		_ = c.SetDeadline(time.Unix(1, 0))
 	}
 	g.mu.Unlock()
-	g.stop()
 	for _, s := range g.all() {
 		s.pump.end(Stopping)
 	}

@@ -78,6 +78,7 @@ type Pump struct {
 	drain    bool   // the backend takes no more; read what it has to say
 	reason   Reason // why it ended; "" while it lives
 	ended    bool   // ended by us
+	dead     bool   // nothing more is to be moved either way
 	finished bool
 }
 
@@ -228,16 +229,16 @@ func (p *Pump) leaveDown(err error, border bool) bool {
 		return true
 	}
 	p.mu.Lock()
-	reason, ended, clean, drain := p.reason, p.ended, p.clean, p.drain
+	reason, ended, half := p.reason, p.ended, p.half
+	over := p.dead || p.clean || p.drain
 	p.mu.Unlock()
 	switch {
 	case ended:
 		p.farewell(reason, border)
-	case clean && isTimeout(err), drain && isTimeout(err):
+	case over:
 	case isTimeout(err):
 		return false // parking was called off
-	case reason == "" && !p.isHalf():
-		reason = BackendLost
+	case !half:
 		p.farewell(BackendLost, border)
 	}
 	p.exit(func() {
@@ -319,15 +320,10 @@ func (p *Pump) because(r Reason) {
 	}
 }
 
-func (p *Pump) isHalf() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.half
-}
-
 // shut makes both directions fail at once; p.mu is held. The sockets are
 // closed by finish and Finished.
 func (p *Pump) shut() {
+	p.dead = true
 	_ = p.Client.SetDeadline(past)
 	_ = p.Backend.SetDeadline(past)
 }

@@ -53,9 +53,9 @@ func negotiateVersion(s *startup) []byte {
 func authError(err error) error {
 	switch {
 	case errors.Is(err, errWrongType):
-		return errStartup(protocolViolation, "expected password response")
+		return errUnread("expected password response")
 	case errors.Is(err, errTooLong), errors.Is(err, errTooShort):
-		return errStartup(protocolViolation, "invalid password packet size")
+		return errUnread("invalid password packet size")
 	}
 	return err
 }

@@ -16,6 +16,12 @@ import (
 // refusalWait bounds the writing of a refusal.
 const refusalWait = time.Second
 
+// What a client that sent too much may still send before it is cut off.
+const (
+	lingerWait  = 250 * time.Millisecond
+	lingerBytes = 1 << 20
+)
+
 // admitTries is how often a login may be overtaken by changes of rights before
 // the client is told to try again.
 const admitTries = 5
@@ -61,7 +67,12 @@ func (g *Gateway) turnAway(c net.Conn, s *startup, who az.Principal, err error) 
 	g.log.Info("login refused", "peer", c.RemoteAddr(), "user", user, "database", database,
 		"principal", who.ObjectID, "sqlstate", r.code, "message", r.message, "cause", r.cause)
 	_ = c.SetWriteDeadline(time.Now().Add(refusalWait))
-	_, _ = c.Write(r.encode())
+	if _, err := c.Write(r.encode()); err == nil && r.unread {
+		// Closing with bytes unread resets the connection, and the client would
+		// never see the refusal.
+		_ = c.SetReadDeadline(time.Now().Add(lingerWait))
+		_, _ = io.CopyN(io.Discard, c, lingerBytes)
+	}
 }
 
 // gone reports whether there is nobody left to tell.

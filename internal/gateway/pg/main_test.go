@@ -285,3 +285,7 @@ func ask(t testing.TB, c *pgx.Conn, sql string, args ...any) string {
 	}
 	return s
 }
+
+type principal = az.Principal
+
+func az0(s string) az.Secret { return az.NewSecret(s) }

@@ -33,7 +33,7 @@ func (g *Gateway) negotiate(ctx context.Context, raw net.Conn) (net.Conn, []byte
 		asks := length == 8 && (code == codeSSL || code == codeGSS)
 		switch {
 		case asks && n > 8: // CVE-2021-23214: bytes sent before TLS must not be taken as sent within
-			return raw, nil, errStartup(protocolViolation, "received unencrypted data after a request for encryption")
+			return raw, nil, errUnread("received unencrypted data after a request for encryption")
 		case asks && code == codeSSL:
 			if _, err := raw.Write([]byte{'S'}); err != nil {
 				return raw, nil, err
@@ -97,7 +97,7 @@ func (g *Gateway) startupBody(ctx context.Context, c net.Conn, head []byte) ([]b
 	}
 	length, code := binary.BigEndian.Uint32(head[:4]), binary.BigEndian.Uint32(head[4:8])
 	if length < 8 || length > maxStartup {
-		return nil, errStartup(protocolViolation, "invalid length of startup packet")
+		return nil, errUnread("invalid length of startup packet")
 	}
 	body := make([]byte, length-4)
 	copy(body, head[4:8])

@@ -34,6 +34,7 @@ type refusal struct {
 	hint    string
 	cause   error  // for the log
 	reason  string // for the metrics; the code when empty
+	unread  bool   // the client has sent more than was read
 }
 
 func (r *refusal) Error() string { return r.message }

@@ -49,6 +49,11 @@ func errStartup(code, format string, args ...any) error {
 	return &refusal{code: code, message: fmt.Sprintf(format, args...)}
 }
 
+// errUnread is errStartup for a message that was refused by its header.
+func errUnread(format string, args ...any) error {
+	return &refusal{code: protocolViolation, message: fmt.Sprintf(format, args...), unread: true}
+}
+
 // parseStartup reads the body of a StartupMessage, the version included.
 // domain is the part of a host name after the server's own.
 func parseStartup(body []byte, domain string) (*startup, error) {
