@@ -41,6 +41,18 @@ func (s *Store) GroupsOf(ctx context.Context, member string) ([]string, error) {
 	return out, err
 }
 
+// GroupsOf is the same inside a transaction.
+func (tx *Tx) GroupsOf(member string) ([]string, error) {
+	var out []string
+	err := tx.rows(`select group_id from members where member_id = $1 order by group_id`, []any{member}, func(r *sql.Rows) error {
+		var g string
+		err := r.Scan(&g)
+		out = append(out, g)
+		return err
+	})
+	return out, err
+}
+
 // IsMember reports a direct membership.
 func (s *Store) IsMember(ctx context.Context, group, member string) (bool, error) {
 	var one int64

@@ -1,0 +1,57 @@
+package authority
+
+import (
+	"crypto/sha256"
+	"sync"
+)
+
+// maxVerified bounds the verified-token cache: at about 1 KiB each it stays
+// below 16 MiB, and holds the tokens of many thousand running apps.
+const maxVerified = 16 << 10
+
+// verifiedCache remembers tokens whose signature was found good, by their
+// SHA-256. What can change (times, audience, principal) is checked each time.
+type verifiedCache struct {
+	mu  sync.RWMutex // guards all below
+	m   map[[sha256.Size]byte]*verified
+	gen uint64 // counts dropAll: what was found good before one is not kept
+}
+
+func newVerifiedCache() *verifiedCache {
+	return &verifiedCache{m: map[[sha256.Size]byte]*verified{}}
+}
+
+// get also returns the generation that put wants.
+func (c *verifiedCache) get(sum [sha256.Size]byte) (v *verified, gen uint64) {
+	c.mu.RLock()
+	v, gen = c.m[sum], c.gen
+	c.mu.RUnlock()
+	return v, gen
+}
+
+// put keeps v. A full cache loses an eighth, whichever the map yields first:
+// random, so that no stranger chooses.
+func (c *verifiedCache) put(gen uint64, sum [sha256.Size]byte, v *verified) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gen != gen {
+		return
+	}
+	if len(c.m) >= maxVerified {
+		n := 0
+		for k := range c.m {
+			delete(c.m, k)
+			if n++; n >= maxVerified/8 {
+				break
+			}
+		}
+	}
+	c.m[sum] = v
+}
+
+func (c *verifiedCache) dropAll() {
+	c.mu.Lock()
+	clear(c.m)
+	c.gen++
+	c.mu.Unlock()
+}

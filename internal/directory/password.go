@@ -1,0 +1,88 @@
+package directory
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// Parameters of argon2id for new hashes; each hash carries its own. Source:
+// OWASP Password Storage Cheat Sheet, 19 MiB, two passes, one lane.
+const (
+	argonTime   = 2
+	argonMemory = 19 << 10 // KiB
+	argonLanes  = 1
+	argonKey    = 32
+	argonSalt   = 16
+)
+
+// NewPassword returns a random password for a person: 120 bits, without
+// characters that a keyboard or a shell makes hard.
+func NewPassword() az.Secret { return az.NewSecret(randomText(20)) }
+
+// HashPassword hashes a password in the PHC string form. It takes tens of
+// milliseconds, so it stands outside any transaction.
+func HashPassword(p az.Secret) string {
+	salt := make([]byte, argonSalt)
+	_, _ = rand.Read(salt) // never fails: crypto/rand crashes the program instead
+	key := argon2.IDKey([]byte(p.Reveal()), salt, argonTime, argonMemory, argonLanes, argonKey)
+	e := base64.RawStdEncoding
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonLanes,
+		e.EncodeToString(salt), e.EncodeToString(key))
+}
+
+// passwordMatches compares in constant time with a hash of HashPassword.
+func passwordMatches(p az.Secret, hash string) bool {
+	var version, memory, passes, lanes int
+	var tail string
+	if n, err := fmt.Sscanf(hash, "$argon2id$v=%d$m=%d,t=%d,p=%d$%s", &version, &memory, &passes, &lanes, &tail); n != 5 || err != nil {
+		return false
+	}
+	var salt, key []byte
+	for i := range len(tail) {
+		if tail[i] == '$' {
+			salt, _ = base64.RawStdEncoding.DecodeString(tail[:i])
+			key, _ = base64.RawStdEncoding.DecodeString(tail[i+1:])
+			break
+		}
+	}
+	if version != argon2.Version || len(salt) == 0 || len(key) != argonKey || passes < 1 || lanes < 1 || memory < 8 || memory > 1<<20 {
+		return false
+	}
+	got := argon2.IDKey([]byte(p.Reveal()), salt, uint32(passes), uint32(memory), uint8(lanes), argonKey)
+	return subtle.ConstantTimeCompare(got, key) == 1
+}
+
+// passwordID is the id of a person's only password.
+const passwordID = "password"
+
+func setPassword(tx *store.Tx, user, hash string) error {
+	return tx.PutCredential(store.Credential{Owner: user, ID: passwordID, Kind: string(password), Hash: []byte(hash), Body: []byte("{}")})
+}
+
+// noPassword is compared with where there is no person, so that finding out
+// who exists takes as long as failing.
+var noPassword = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// CheckPassword says whether a password is a person's. An id without a
+// password costs the same and is false.
+func (d *Directory) CheckPassword(ctx context.Context, user string, p az.Secret) (bool, error) {
+	rows, err := d.store.Credentials(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	hash, ok := noPassword, false
+	for _, r := range rows {
+		if CredentialKind(r.Kind) == password {
+			hash, ok = string(r.Hash), true
+		}
+	}
+	return passwordMatches(p, hash) && ok, nil
+}
