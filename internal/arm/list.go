@@ -1,0 +1,203 @@
+package arm
+
+import (
+	"context"
+	"encoding/base64"
+	"net/url"
+	"strconv"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// pageSize is how many items a page has unless $top says fewer.
+// Source: Azure Resource Manager, "Resources - List", $top is at most 1,000.
+const pageSize = 1000
+
+// Page is a list on the wire.
+type Page struct {
+	Value    []any  `json:"value"`
+	NextLink string `json:"nextLink,omitempty"`
+}
+
+// listing says which part of a list is wanted.
+type listing struct {
+	top   int    // 0: everything
+	after string // folded id
+	keep  func(row store.Resource) bool
+	right func(row store.Resource) guard.Action // nil: the list's own
+}
+
+type rowPage struct {
+	rows []store.Resource
+	next string // "" at the end
+}
+
+// query is how the type's resources at a scope are found.
+func (i *info) query(scope az.ID) store.ResourceQuery {
+	q := store.ResourceQuery{Type: i.name}
+	if scope.IsType(subscriptionsName) && i.name != groupsName && !i.extension {
+		q.Subscription = scope.Subscription()
+	} else {
+		q.Parent = scope
+	}
+	return q
+}
+
+// paging reads $top and $skiptoken.
+func (c *Call) paging() (listing, error) {
+	l := listing{top: pageSize}
+	if s := c.query("$top"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > pageSize {
+			return l, az.Errorf(az.Invalid, "InvalidTopParameter", "The $top query parameter must be a number from 1 to %d.", pageSize)
+		}
+		l.top = n
+	}
+	if s := c.query("$skiptoken"); s != "" {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		id, err2 := az.ParseID(string(b))
+		if err != nil || err2 != nil {
+			return l, az.Errorf(az.Invalid, "InvalidSkipToken", "The $skiptoken query parameter is not one that was given out; start the list again.")
+		}
+		l.after = id.Key()
+	}
+	return l, nil
+}
+
+// nextLink is where a list goes on: absolute, on the host that the client
+// used, with its own query.
+func (c *Call) nextLink(next string) string {
+	if next == "" {
+		return ""
+	}
+	q := url.Values{}
+	for k, v := range c.Query {
+		if foldASCII(k) != "$skiptoken" {
+			q[k] = v
+		}
+	}
+	q.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(next)))
+	return c.BaseURL + (&url.URL{Path: c.path.String()}).EscapedPath() + "?" + q.Encode()
+}
+
+// list answers GET of a type's collection.
+func (a *API) list(ctx context.Context, call *Call, t AnyType, scope az.ID) (any, error) {
+	l, err := call.paging()
+	if err != nil {
+		return nil, err
+	}
+	i := t.info()
+	p, err := a.page(ctx, call, i.read, i.query(scope), l)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.rows) == 0 && l.after == "" {
+		if err := a.scopeExists(scope, a.outside(ctx)); err != nil {
+			return nil, err
+		}
+	}
+	return a.showPage(ctx, call, p)
+}
+
+func (a *API) showPage(ctx context.Context, call *Call, p rowPage) (any, error) {
+	out := Page{Value: make([]any, 0, len(p.rows)), NextLink: call.nextLink(p.next)}
+	for _, row := range p.rows {
+		t, _, _ := a.resolve(row.ID)
+		if t == nil {
+			continue
+		}
+		v, err := t.view(ctx, call, row)
+		if err != nil {
+			return nil, err
+		}
+		out.Value = append(out.Value, v)
+	}
+	return out, nil
+}
+
+// batch is how many rows are read at a time while a list is filtered.
+const batch = 500
+
+// page reads the rows that the caller may read: all of them if the right is
+// held at the scope, else each by its own right; one record either way. A
+// caller who may read nothing at all is refused.
+func (a *API) page(ctx context.Context, call *Call, right guard.Action, q store.ResourceQuery, l listing) (rowPage, error) {
+	d, err := a.cfg.Guard.Explain(ctx, call.Caller.ObjectID, right, call.ID)
+	if err != nil {
+		return rowPage{}, err
+	}
+	if d.Allowed {
+		if err := call.Check(ctx, right, call.ID); err != nil {
+			return rowPage{}, err
+		}
+	}
+	var p rowPage
+	may := map[string]bool{} // folded direct parent and action → may read there, so everything in it
+	q.After = l.after
+	for {
+		q.Limit = batch
+		rows, err := a.cfg.Store.Resources(ctx, q)
+		if err != nil {
+			return rowPage{}, err
+		}
+		for _, row := range rows {
+			q.After = row.ID.Key()
+			if l.keep != nil && !l.keep(row) {
+				continue
+			}
+			ok, err := d.Allowed, error(nil)
+			if !ok {
+				ok, err = a.mayRead(ctx, call, right, row, l, may)
+			}
+			if err != nil {
+				return rowPage{}, err
+			}
+			if !ok {
+				continue
+			}
+			if l.top > 0 && len(p.rows) == l.top {
+				p.next = p.rows[l.top-1].ID.Key()
+				return p, a.filtered(ctx, call, right, d, true)
+			}
+			p.rows = append(p.rows, row)
+		}
+		if len(rows) < batch {
+			return p, a.filtered(ctx, call, right, d, len(p.rows) > 0 || l.after != "")
+		}
+	}
+}
+
+func (a *API) mayRead(ctx context.Context, call *Call, right guard.Action, row store.Resource, l listing, may map[string]bool) (bool, error) {
+	if l.right != nil {
+		right = l.right(row)
+	}
+	key := row.ID.Parent().Key() + " " + right.Name
+	if ok, asked := may[key]; !asked {
+		d, err := a.cfg.Guard.Explain(ctx, call.Caller.ObjectID, right, row.ID.Parent())
+		if err != nil {
+			return false, err
+		}
+		may[key] = d.Allowed
+	} else if ok {
+		return true, nil
+	}
+	if may[key] {
+		return true, nil
+	}
+	d, err := a.cfg.Guard.Explain(ctx, call.Caller.ObjectID, right, row.ID)
+	return d.Allowed, err
+}
+
+// filtered records a list that was cut down to what the caller may read.
+func (a *API) filtered(ctx context.Context, call *Call, right guard.Action, d guard.Decision, some bool) error {
+	if d.Allowed {
+		return nil // Check has recorded it
+	}
+	if !some {
+		return call.Check(ctx, right, call.ID)
+	}
+	return a.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: call.Caller, Action: right.Name, Where: call.ID.String(),
+		Outcome: guard.Allowed, Reason: "no assignment allows it here, so the list holds only what the caller may read below"})
+}
