@@ -1,0 +1,68 @@
+# What can be done here. Each target installs what it needs when run as root on
+# Debian, and otherwise ends with a sentence that names what is missing.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+GO      ?= go
+BIN     := bin/hawser
+VERSION ?= $(shell scripts/version.sh)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Pinned; the linters are no dependency of the product.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# Packages whose point is many goroutines at once.
+RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/... ./internal/rest/... ./internal/vault/...
+
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+FUZZTIME  ?= 5s
+
+.PHONY: help build demo test unit race conformance cross lint fuzz-brief clean
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | column -t -s $$'\t'
+
+build: ## bin/hawser, static
+	@command -v $(GO) >/dev/null || { echo "Missing: install Go 1.26 or newer." >&2; exit 1; }
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hawser
+
+demo: build ## a plane, a real PostgreSQL and an app without a secret, once through
+	@scripts/need.sh postgres
+	@scripts/demo.sh
+
+test: build unit race conformance ## everything that is judged
+
+unit: ## the tests of the main module, on SQLite and PostgreSQL
+	@scripts/need.sh postgres psql node python
+	$(GO) vet ./...
+	$(GO) test -timeout 15m ./...
+
+race: ## the concurrent packages under the race detector
+	@scripts/need.sh postgres race
+	$(GO) test -race -short -timeout 15m $(RACE)
+
+conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
+	@scripts/need.sh postgres psql node python
+	cd conformance/node && npm ci --no-audit --no-fund --loglevel=error
+	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -count=1 -timeout 20m ./...
+
+cross: ## compile for every platform
+	@for p in $(PLATFORMS); do echo "$$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./... ; done
+
+lint: ## gofmt, vet, staticcheck, govulncheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
+	@for m in . conformance examples/go; do (cd $$m && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
+	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out"; \
+	elif grep -qE 'vuln.go.dev|fetching vulnerabilities|no such host' <<<"$$out"; then echo "govulncheck: its database cannot be reached from here; not checked"; \
+	else echo "$$out" >&2; exit 1; fi
+
+fuzz-brief: ## each fuzz target for FUZZTIME
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r f; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+	    echo "$$(dirname $$f) $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$f)" | tail -1; done; done
+
+clean: ## remove what was built
+	rm -rf bin conformance/node/node_modules examples/node/node_modules
