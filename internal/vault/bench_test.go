@@ -1,0 +1,72 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/rest"
+	"github.com/hawser/hawser/internal/store"
+	"github.com/hawser/hawser/internal/store/storetest"
+)
+
+// BenchmarkGetSecret reads random secrets with the real decision, the real
+// audit record and the real decryption; only the token is taken as checked.
+func BenchmarkGetSecret(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		r := newRig(b, storetest.Open(b, store.Config{Dir: b.TempDir()})).withVault()
+		for i := range n {
+			r.set(fmt.Sprintf("secret-%06d", i), "postgres://app:correct-horse-battery-staple@db.example.org/app")
+		}
+		mux := http.NewServeMux()
+		var handle func(context.Context, *rest.Request) (any, error)
+		var req *rest.Request
+		for _, rt := range r.routes() {
+			if rt.Method == "GET" && rt.Path == "/secrets/{name}/{$}" {
+				handle = rt.Handle
+				mux.HandleFunc("GET /secrets/{name}/{$}", func(_ http.ResponseWriter, hr *http.Request) {
+					req = &rest.Request{Request: hr, Caller: az.Principal{ObjectID: user, AppID: user, TenantID: tenant}}
+				})
+			}
+		}
+		reqs := make([]*rest.Request, n)
+		for i := range reqs {
+			mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", fmt.Sprintf("https://%s/secrets/secret-%06d/?api-version=7.4", kvHost, i), nil))
+			reqs[i] = req
+		}
+		ctx := az.WithCorrelation(context.Background(), az.NewGUID())
+		b.Run(fmt.Sprintf("handler/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, err := handle(ctx, reqs[i%n]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("surface/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			var w discard
+			hr := httptest.NewRequest("GET", "https://"+kvHost+"/secrets/secret-000000/?api-version=7.4", nil)
+			hr.Header.Set("Authorization", "Bearer "+user)
+			for b.Loop() {
+				w.h = http.Header{}
+				r.h.ServeHTTP(&w, hr)
+				if w.status != 200 {
+					b.Fatal(w.status)
+				}
+			}
+		})
+	}
+}
+
+type discard struct {
+	h      http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(s int)           { d.status = s }
