@@ -44,10 +44,10 @@ func (a *API) assignmentType() *Type[assignmentProperties] {
 		Status:    201, // on every PUT: what az 2.45 was seen to take (wire/arm-graph.md §1)
 		Check:     a.checkAssignment,
 		Apply:     a.applyAssignment,
-		Deleting:  a.lastOwner,
+		Delete:    a.lastOwner,
 		View: func(_ context.Context, _ *Call, r *Resource[assignmentProperties]) (any, error) {
 			p := r.Properties
-			p.CreatedOn, p.UpdatedOn = stamp(r.Created), stamp(r.Updated)
+			p.Scope, p.CreatedOn, p.UpdatedOn = r.ID.Parent().String(), stamp(r.Created), stamp(r.Updated)
 			return p, nil
 		},
 	})
@@ -181,17 +181,24 @@ func (a *API) roleThere(tx *store.Tx, guid string) error {
 
 // lastOwner keeps the last door into the plane open: the last Owner at the
 // root or the subscription is not taken away.
-func (a *API) lastOwner(ctx context.Context, call *Call, r *Resource[assignmentProperties]) error {
+func (a *API) lastOwner(tx *store.Tx, r *Resource[assignmentProperties]) error {
 	wide := func(id az.ID) bool { return id.Parent().IsRoot() || id.Parent().Equal(a.subscription()) }
 	if r.Properties.role() != guard.RoleOwner || !wide(r.ID) {
 		return nil
 	}
-	all, err := a.assign.LoadAll(ctx)
+	rows, err := tx.Resources(store.ResourceQuery{Type: guard.RoleAssignmentType})
 	if err != nil {
 		return err
 	}
-	for _, x := range all {
-		if !x.ID.Equal(r.ID) && wide(x.ID) && x.Properties.role() == guard.RoleOwner {
+	for _, row := range rows {
+		if row.ID.Equal(r.ID) || !wide(row.ID) {
+			continue
+		}
+		x, err := decode[assignmentProperties](a.cfg.Sealer, row, false)
+		if err != nil {
+			return err
+		}
+		if x.Properties.role() == guard.RoleOwner {
 			return nil
 		}
 	}

@@ -147,7 +147,7 @@ func (a *API) wellPlaced(i *info, id az.ID) error {
 // listPlaced refuses scopes at which a type cannot be listed.
 func (a *API) listPlaced(i *info, scope az.ID) error {
 	switch {
-	case i.extension, i.depth() > 1 && scope.IsType(parentType(i.name)),
+	case i.extension && (i.list != nil || !scope.IsRoot()), i.depth() > 1 && scope.IsType(parentType(i.name)),
 		i.depth() == 1 && (scope.IsType(groupsName) || scope.IsType(subscriptionsName)):
 		return nil
 	}
@@ -202,6 +202,7 @@ type exactRoute struct {
 	method string
 	segs   []string // folded; {name} takes one segment, a leading {scope} takes any
 	right  guard.Action
+	own    bool // fn does its own check
 	fn     func(context.Context, *Call) (any, error)
 }
 
@@ -211,6 +212,16 @@ type exactRoute struct {
 // The right is checked at what stands before /providers/ (Call.ID); the zero
 // Action admits every caller with a token, which is recorded as such.
 func (a *API) Handle(method, pattern string, right guard.Action, fn func(context.Context, *Call) (any, error)) {
+	a.handle(method, pattern, right, fn)
+}
+
+// handleOwn adds an exact path whose function begins with a check of its own:
+// for lists that are cut down to what the caller may read.
+func (a *API) handleOwn(method, pattern string, fn func(context.Context, *Call) (any, error)) {
+	a.handle(method, pattern, anybody, fn).own = true
+}
+
+func (a *API) handle(method, pattern string, right guard.Action, fn func(context.Context, *Call) (any, error)) *exactRoute {
 	rt := &exactRoute{method: method, right: right, fn: fn}
 	for _, s := range strings.Split(strings.Trim(pattern, "/"), "/") {
 		if !strings.HasPrefix(s, "{") {
@@ -219,6 +230,7 @@ func (a *API) Handle(method, pattern string, right guard.Action, fn func(context
 		rt.segs = append(rt.segs, s)
 	}
 	a.routes = append(a.routes, rt)
+	return rt
 }
 
 // exact finds the exact route of a call. HEAD is served by GET.
@@ -275,7 +287,10 @@ func (rt *exactRoute) match(segs []string) (map[string]string, bool) {
 func (a *API) serveExact(ctx context.Context, call *Call, rt *exactRoute, params map[string]string) (any, error) {
 	call.params, call.right = params, rt.right
 	call.ID = routeScope(call.path, rt)
-	if rt.right == (guard.Action{}) {
+	if rt.own {
+		return rt.fn(ctx, call)
+	}
+	if rt.right == anybody {
 		err := a.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: call.Caller, Action: strings.Join(rt.segs, "/"),
 			Where: call.ID.String(), Outcome: guard.Allowed, Reason: "every caller with a token may"})
 		if err != nil {
@@ -287,29 +302,24 @@ func (a *API) serveExact(ctx context.Context, call *Call, rt *exactRoute, params
 	return rt.fn(ctx, call)
 }
 
-// routeScope is what stands before the last /providers/ of a path; without
-// one, what the pattern's {scope} took, or the subscription or group.
+// routeScope is where the right of an exact route is checked: what the
+// pattern has before its last /providers/, else what {scope} took, else the
+// subscription or group.
 func routeScope(path az.ID, rt *exactRoute) az.ID {
 	segs := segments(path)
-	keep := len(segs)
-	if rt.segs[0] == "{scope}" {
-		keep = len(segs) - (len(rt.segs) - 1)
-	} else {
-		for i := len(segs) - 1; i >= 0; i-- {
-			if strings.EqualFold(segs[i], "providers") {
-				keep = i
-				break
-			}
-		}
-		if keep == len(segs) {
-			keep = 0
-			if len(segs) >= 2 && strings.EqualFold(segs[0], "subscriptions") {
-				keep = 2
-			}
-			if len(segs) >= 4 && strings.EqualFold(segs[2], "resourceGroups") {
-				keep = 4
-			}
+	taken := len(segs) - len(rt.segs) // by {scope}, besides its own place in the pattern
+	for i := len(rt.segs) - 1; i >= 0; i-- {
+		if rt.segs[i] == "providers" {
+			return az.Root.Child(segs[:i+taken]...)
 		}
 	}
-	return az.Root.Child(segs[:keep]...)
+	switch {
+	case rt.segs[0] == "{scope}":
+		return az.Root.Child(segs[:taken+1]...)
+	case len(segs) >= 4 && rt.segs[2] == "resourcegroups":
+		return az.Root.Child(segs[:4]...)
+	case len(segs) >= 2 && rt.segs[0] == "subscriptions":
+		return az.Root.Child(segs[:2]...)
+	}
+	return az.Root
 }

@@ -25,8 +25,8 @@ const UserAssignedType = "Microsoft.ManagedIdentity/userAssignedIdentities"
 var actionAssign = guard.Control("Microsoft.ManagedIdentity/userAssignedIdentities/assign/action")
 
 // maxUserIdentities bounds the user-assigned identities of one resource.
-// Source: the token endpoint and ARM set no published limit; VMs are stopped
-// at 1,000 by ARM's body size in practice. A hundred is far from real use.
+// Azure publishes no limit for sites; a hundred is far beyond real use and keeps
+// the checks that one PUT can cause few.
 const maxUserIdentities = 100
 
 // Identity is the managed identity block of a resource. The object behind a
@@ -96,7 +96,7 @@ func parseIdentity(raw json.RawMessage, old *Identity, patch bool) (*Identity, e
 		out.PrincipalID, out.TenantID = old.PrincipalID, old.TenantID
 	}
 	if !out.User() {
-		if len(w.Users) > 0 && !patch {
+		if len(w.Users) > 0 && !patch && typ != IdentityNone {
 			return nil, az.Errorf(az.Invalid, "InvalidIdentityValues", "userAssignedIdentities were given, but the identity type '%s' has none; use '%s' or '%s'.", typ, IdentityUser, IdentityBoth)
 		}
 		return out, nil

@@ -145,7 +145,7 @@ func (t *Type[P]) show(ctx context.Context, call *Call, r *Resource[P]) (*shown,
 		raw = withState(raw, r.State)
 	}
 	s := &shown{ID: r.ID, Name: r.ID.Name(), Type: t.about.name, Kind: r.Kind, Location: r.Location, Tags: r.Tags, SKU: r.SKU, Properties: raw}
-	if r.Identity != nil && (r.Identity.Type != IdentityNone || call.Version == "") {
+	if r.Identity != nil && r.Identity.Type != IdentityNone {
 		s.Identity = r.Identity
 	}
 	return s, nil

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
@@ -24,6 +25,9 @@ const (
 func checkName(name string) error {
 	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsAny(name, `<>%&\?/#:*"`) {
 		return az.Errorf(az.Invalid, "InvalidResourceName", "The resource name is invalid: it must have 1 to %d characters and none of <>%%&\\?/#:*\".", maxName)
+	}
+	if strings.EqualFold(name, "providers") {
+		return az.Errorf(az.Invalid, "ReservedResourceName", "The resource name '%s' is reserved: it has a meaning of its own in resource ids.", name)
 	}
 	return nil
 }
@@ -51,14 +55,17 @@ func sameLocation(a, b string) bool {
 
 // mergeJSON applies a merge patch (RFC 7396).
 func mergeJSON(target, patch json.RawMessage) (json.RawMessage, error) {
-	var p any
-	if err := rest.DecodeJSON(patch, &p); err != nil {
+	var raw json.RawMessage // checks depth and form
+	if err := rest.DecodeJSON(patch, &raw); err != nil {
 		return nil, err
 	}
-	var t any
+	var t, p any
+	if err := decodeNumbers(raw, &p); err != nil {
+		return nil, err
+	}
 	if len(target) > 0 {
-		if err := json.Unmarshal(target, &t); err != nil {
-			return nil, az.Errorf(az.Internal, "", "").Because(err)
+		if err := decodeNumbers(target, &t); err != nil {
+			return nil, err
 		}
 	}
 	out, err := json.Marshal(merge(t, p))
@@ -66,6 +73,16 @@ func mergeJSON(target, patch json.RawMessage) (json.RawMessage, error) {
 		return nil, az.Errorf(az.Internal, "", "").Because(err)
 	}
 	return out, nil
+}
+
+// decodeNumbers keeps numbers as they are written: a float64 would round them.
+func decodeNumbers(b []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	if err := dec.Decode(v); err != nil {
+		return az.Errorf(az.Internal, "", "").Because(err)
+	}
+	return nil
 }
 
 func merge(target, patch any) any {

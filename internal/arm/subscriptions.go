@@ -17,7 +17,8 @@ var (
 	actionProvidersRead     = guard.Control("Microsoft.Resources/subscriptions/providers/read")
 	actionProvidersRegister = guard.Control("Microsoft.Resources/subscriptions/providers/register/action")
 	actionResourcesRead     = guard.Control("Microsoft.Resources/subscriptions/resources/read")
-	anybody                 guard.Action // see Handle
+	// anybody marks routes that are open to every caller with a token; see Handle.
+	anybody guard.Action
 )
 
 // ownRoutes are the exact paths of this package.
@@ -30,10 +31,10 @@ func (a *API) ownRoutes() {
 	a.Handle(http.MethodGet, sub+"/providers", actionProvidersRead, a.providers)
 	a.Handle(http.MethodGet, sub+"/providers/{namespace}", actionProvidersRead, a.provider)
 	a.Handle(http.MethodPost, sub+"/providers/{namespace}/register", actionProvidersRegister, a.provider)
-	a.Handle(http.MethodGet, sub+"/resources", anybody, a.resources)
-	a.Handle(http.MethodGet, sub+"/resourceGroups/{group}/resources", anybody, a.resources)
-	a.Handle(http.MethodGet, sub+"/providers/Hawser.Resources/operationStatuses/{id}", anybody, a.operationStatus)
-	a.Handle(http.MethodGet, sub+"/providers/Hawser.Resources/operationResults/{id}", anybody, a.operationResult)
+	a.handleOwn(http.MethodGet, sub+"/resources", a.resources)
+	a.handleOwn(http.MethodGet, sub+"/resourceGroups/{group}/resources", a.resources)
+	a.handleOwn(http.MethodGet, sub+"/providers/Hawser.Resources/operationStatuses/{id}", a.operationStatus)
+	a.handleOwn(http.MethodGet, sub+"/providers/Hawser.Resources/operationResults/{id}", a.operationResult)
 	a.Handle(http.MethodGet, "{scope}/providers/Microsoft.Authorization/permissions", anybody, a.permissions)
 	a.Handle(http.MethodPost, "{scope}/providers/Hawser.Authorization/why", anybody, a.why)
 }

@@ -225,7 +225,6 @@ func (t *Type[P]) commit(ctx context.Context, r, old *Resource[P]) (*Resource[P]
 
 // body is what a PUT or PATCH may bring. Properties are decoded apart.
 type body struct {
-	ID         json.RawMessage    `json:"id"`
 	Location   *string            `json:"location"`
 	Tags       map[string]*string `json:"tags"`
 	Kind       *string            `json:"kind"`
