@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -32,6 +33,9 @@ type Config struct {
 	RotateEvery time.Duration
 	// Workers is how many signatures are made at a time; 0 means GOMAXPROCS.
 	Workers int
+	// FederationRoots are the authorities trusted when the keys of outside
+	// issuers are fetched; nil means the system's.
+	FederationRoots *x509.CertPool
 }
 
 const (
@@ -66,6 +70,7 @@ type Authority struct {
 	resources resourceTable
 	issuers   map[string]bool
 	failures  *throttle
+	outside   *issuerCache
 
 	stop context.CancelFunc
 	done sync.WaitGroup // the rotation goroutine and the signer's workers; Close waits for them
@@ -99,6 +104,7 @@ func New(cfg Config) *Authority {
 	a.resources = newResourceTable(cfg.Names)
 	a.issuers = a.acceptedIssuers()
 	a.failures = newThrottle(cfg.Clock)
+	a.outside = newIssuerCache(cfg.FederationRoots, cfg.Clock)
 	cfg.Store.Listen(a.note)
 	return a
 }
