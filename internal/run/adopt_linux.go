@@ -29,6 +29,7 @@ func adopt(s *session) (stop func()) {
 			select {
 			case <-children:
 				reap(s.child)
+				stopped(s.child.main(), terminalOf(s.Stdin), done)
 			case <-done:
 				return
 			}
@@ -40,6 +41,15 @@ func adopt(s *session) (stop func()) {
 		<-ended
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	}
+}
+
+// terminalOf returns stdin's descriptor if it is a terminal, else -1.
+func terminalOf(stdin *os.File) int {
+	fd := int(stdin.Fd())
+	if _, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP); err != nil {
+		return -1
+	}
+	return fd
 }
 
 // reap takes in every dead orphan. Children are looked for by name instead of

@@ -12,7 +12,9 @@
 // started, or a descendant of one. Elsewhere the random header value of the
 // App Service dialect is the only proof, so the dialects without one (IMDS and
 // Cloud Shell) are refused there, and the CONNECT proxy, which hands out no
-// credential, is open to the machine's other users.
+// credential, is open to the machine's other users. On Linux too, a process of
+// the app that this process may not look into (one with another user or with
+// capabilities of its own, started by a run without privilege) is refused.
 //
 // Open run.go first; supervise.go for the child, identity.go for the token
 // endpoints, proxy.go for the ways to be found.

@@ -100,6 +100,7 @@ func (x extras) setProxy(vars map[string]string, own map[string]bool) {
 		return
 	}
 	vars[key("HTTPS_PROXY")], vars[key("https_proxy")] = "http://"+x.proxy, "http://"+x.proxy
+	addUnless(vars, own, "NODE_USE_ENV_PROXY", "1") // Node's own fetch and https look at HTTPS_PROXY only then
 	vars[key("NO_PROXY")], vars[key("no_proxy")] = noProxy, noProxy
 }
 
@@ -156,28 +157,26 @@ func (s *session) trust(proxyCA []byte) error {
 	if ca == "" && proxyCA == nil {
 		return nil // the plane's certificate is from a CA the system trusts
 	}
+	if slices.Contains(systemRoots, parent) {
+		parent = "" // the plane's bundle holds the system's roots
+	}
 	if proxyCA == nil && bundle != "" && (parent == "" || parent == bundle) {
 		s.extra.trust = trustVars(ca, bundle)
 		return nil
 	}
-	var only, all []byte
-	for _, file := range []string{ca} {
-		if b, err := readPEM(file); err != nil {
-			return err
-		} else {
-			only = append(only, b...)
-		}
+	only, err := readPEM(ca)
+	if err != nil {
+		return err
 	}
 	only = append(only, proxyCA...)
 	roots, err := s.roots(parent, bundle)
 	if err != nil {
 		return err
 	}
-	all = append(append(all, roots...), only...)
 	if ca, err = s.tempFile("ca.pem", only); err != nil {
 		return err
 	}
-	if bundle, err = s.tempFile("bundle.pem", all); err != nil {
+	if bundle, err = s.tempFile("bundle.pem", append(roots, only...)); err != nil {
 		return err
 	}
 	s.extra.trust = trustVars(ca, bundle)

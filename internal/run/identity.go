@@ -139,12 +139,7 @@ func (id *identity) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // stranger refuses a process that is not the app's and ends the connection.
 func (id *identity) stranger(w http.ResponseWriter, p *peer) {
-	var err error
-	pid := 0
-	if p != nil {
-		err, pid = p.err, p.pid
-	}
-	id.log.Warn("refused the identity endpoint to a process that the app did not start", "pid", pid, "reason", err)
+	id.tree.report(id.log, "refused the identity endpoint to a process that the app did not start", p, id.cache.clock())
 	w.Header().Set("Connection", "close")
 	(&refusal{status: http.StatusForbidden, code: "forbidden",
 		text: "Only processes started by this `hawser run` may ask for its tokens."}).write(w, id.imds.formFor(id.dialect))

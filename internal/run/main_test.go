@@ -92,7 +92,7 @@ func appToken(args []string) int {
 // and each signal. SIGTERM ends it, unless it is told to be stubborn.
 func appServe(args []string) int {
 	c := make(chan os.Signal, 8)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGWINCH)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGWINCH, syscall.SIGCONT)
 	if len(args) > 0 && os.Getenv("FAIL") != "" {
 		fmt.Println("failing")
 		return 3

@@ -73,6 +73,9 @@ func choose(host, domain string, azureNames bool) (w way, label string) {
 		}
 		return plane, ""
 	}
+	if host == "169.254.169.254" {
+		return refused, "" // through us it would look as if we asked, not the app
+	}
 	if !azureNames {
 		return direct, ""
 	}

@@ -1,8 +1,10 @@
 package run
 
 import (
+	"log/slog"
 	"net"
 	"sync"
+	"time"
 )
 
 // tree is the set of processes that belong to the app: the child and its
@@ -13,9 +15,26 @@ type tree struct {
 	pid    int  // of the running child, or of the last one; guarded by mu
 	recent int  // who was last found to hold a connection; guarded by mu
 	anyone bool // tests and benchmarks: the caller's own process is let in
+	lines  *limiter
 }
 
-func newTree(shared bool) *tree { return &tree{shared: shared} }
+func newTree(shared bool) *tree { return &tree{shared: shared, lines: newLimiter(reportRate)} }
+
+// reportRate bounds the log lines a second about strangers, who would fill
+// the disk otherwise.
+const reportRate = 10
+
+// report logs that a stranger was refused.
+func (t *tree) report(log *slog.Logger, what string, p *peer, now time.Time) {
+	if t.lines.take(now) > 0 {
+		return
+	}
+	if p == nil {
+		log.Warn(what)
+		return
+	}
+	log.Warn(what, "from", p.conn.RemoteAddr().String(), "reason", p.err)
+}
 
 // start starts the child by f and notes its process id. The lock is held over
 // both, or the reaper could take a child that dies at once for an orphan.
@@ -27,6 +46,13 @@ func (t *tree) start(f func() (pid int, err error)) error {
 		t.pid = pid
 	}
 	return err
+}
+
+// main returns the child's process id, 0 before the first.
+func (t *tree) main() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pid
 }
 
 // orphans calls f with each of the given processes that is not the child.
@@ -47,7 +73,6 @@ type peer struct {
 	conn net.Conn
 	once sync.Once
 	ok   bool
-	pid  int
 	err  error
 }
 
@@ -59,7 +84,7 @@ func (t *tree) allowed(p *peer) bool {
 			p.ok = true
 			return
 		}
-		p.pid, p.err = t.find(p.conn)
+		_, p.err = t.find(p.conn)
 		p.ok = p.err == nil
 	})
 	return p.ok

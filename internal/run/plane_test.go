@@ -179,12 +179,15 @@ func (p *testPlane) asked() int {
 	return p.tokens
 }
 
-func (p *testPlane) client() *client.Client {
+func (p *testPlane) client() *client.Client { return p.clientFor(p.t) }
+
+func (p *testPlane) clientFor(t testing.TB) *client.Client {
+	t.Helper()
 	c, err := client.Open(client.Options{Data: p.dir, Getenv: func(string) string { return "" }})
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
-	p.t.Cleanup(c.Close)
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -218,7 +221,7 @@ func start(t *testing.T, p *testPlane, cfg Config, args ...string) *running {
 		t.Fatal(err)
 	}
 	run := &running{t: t, lines: make(chan string, 1000), done: make(chan struct{}), log: &lockedBuffer{}}
-	cfg.Client, cfg.Site, cfg.Stdout, cfg.SharedProcess = p.client(), "app1", w, true
+	cfg.Client, cfg.Site, cfg.Stdout, cfg.SharedProcess = p.clientFor(t), "app1", w, true
 	if cfg.Stdin, err = os.Open(os.DevNull); err != nil {
 		t.Fatal(err)
 	}

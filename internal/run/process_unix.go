@@ -69,10 +69,13 @@ func attributes(stdin *os.File) (attr *syscall.SysProcAttr, undo func()) {
 		return attr, func() {}
 	}
 	attr.Foreground, attr.Ctty = true, fd
-	return attr, func() {
-		// From the background this would stop us by SIGTTOU.
-		signal.Ignore(syscall.SIGTTOU)
-		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, ours)
-		signal.Reset(syscall.SIGTTOU)
-	}
+	return attr, func() { takeTerminal(fd, ours) }
+}
+
+// takeTerminal puts a group into the terminal's foreground. From the
+// background that would stop us by SIGTTOU.
+func takeTerminal(fd, group int) {
+	signal.Ignore(syscall.SIGTTOU)
+	_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group)
+	signal.Reset(syscall.SIGTTOU)
 }

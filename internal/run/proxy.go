@@ -124,7 +124,7 @@ func (p *proxy) Close() error {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	who, _ := r.Context().Value(peerKey{}).(*peer)
 	if who == nil || !p.tree.allowed(who) {
-		p.log.Warn("refused the proxy to a process that the app did not start", "host", clip(r.Host))
+		p.tree.report(p.log, "refused the proxy to a process that the app did not start", who, p.clock())
 		p.refuse(w, http.StatusForbidden, "Only processes started by this `hawser run` may use its proxy.")
 		return
 	}
@@ -141,7 +141,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	how, label := choose(host, p.domain, p.ca != nil)
 	if how == refused {
 		p.log.Warn("refused a connection to Azure: the plane does not serve this name", "host", host, "port", port)
-		p.refuse(w, http.StatusForbidden, "hawser run --azure-names: "+host+" belongs to Azure and this plane does not serve it.")
+		p.refuse(w, http.StatusForbidden, host+" belongs to Azure and this plane does not serve it.")
 		return
 	}
 	out, err := p.dial(r.Context(), how, label, host, port)

@@ -37,6 +37,7 @@ func TestChoose(t *testing.T) {
 		{"a.b.vault.azure.net", true, refused}, {"vault.azure.net", true, refused}, {"ns.servicebus.windows.net", true, refused},
 		{"srv.database.windows.net", true, refused}, {"store.azconfig.io", true, refused}, {"app.azurewebsites.net", true, refused},
 		{"eastus.login.microsoft.com", true, refused}, {"graph.windows.net", true, refused}, {"evilwindows.net", true, direct},
+		{"169.254.169.254", false, refused},
 	} {
 		if got, _ := choose(c.host, "plane.test", c.azure); got != c.want {
 			t.Errorf("%s (azure names %v): %d, want %d", c.host, c.azure, got, c.want)
