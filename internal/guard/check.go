@@ -197,7 +197,7 @@ func suggest(a Action) string {
 				}
 			}
 		}
-		if w < width {
+		if w <= width { // of equals the later one: the table goes from broad to narrow
 			best, width = r.Name, w
 		}
 	}
