@@ -19,7 +19,8 @@ type extras struct {
 	identity map[string]string // nil values never; IDENTITY_*, MSI_* or their like
 	trust    map[string]string // files with certificates
 	proxy    string            // address of the loopback proxy, "" if there is none
-	forced   bool              // the proxy may not be taken away by a setting
+	forced   bool              // Azure's names: the proxy may not be taken away by a setting
+	domain   string            // the plane's, which the proxy must get to see
 }
 
 // environ builds the complete environment of the app: the parent's, without
@@ -39,6 +40,10 @@ func environ(parent []string, env *client.Environment, x extras, dialect Dialect
 		}
 		vars[key(v.Name)] = v.Value
 		own[key(v.Name)] = true
+	}
+	if x.forced { // as on Azure: SDKs know this authority and ask nobody about it
+		addUnless(vars, own, "AZURE_AUTHORITY_HOST", publicAuthority)
+		addUnless(vars, own, "AZURE_TENANT_ID", first(env.TenantID, env.Tenant))
 	}
 	addUnless(vars, own, "AZURE_AUTHORITY_HOST", env.Authority)
 	addUnless(vars, own, "AZURE_TENANT_ID", first(env.Tenant, env.TenantID))
@@ -72,41 +77,68 @@ func setIdentity(vars, identity map[string]string, dialect Dialect) {
 	}
 }
 
+// publicAuthority is what SDKs use when nothing names another.
+const publicAuthority = "https://login.microsoftonline.com/"
+
+// unproxied are the hosts of the loopback endpoints.
+const unproxied = "127.0.0.1,localhost,::1,169.254.169.254"
+
 // setProxy names the loopback proxy in both spellings and keeps the loopback
 // endpoints out of it. A proxy of the app's own settings wins, unless Azure's
 // names must not leave.
 func (x extras) setProxy(vars map[string]string, own map[string]bool) {
-	const direct = "127.0.0.1,localhost,::1,169.254.169.254"
-	noProxy := direct
-	for _, name := range []string{"NO_PROXY", "no_proxy"} {
-		if old := vars[key(name)]; old != "" && old != direct {
-			noProxy = direct + "," + strings.ReplaceAll(old, "*", "")
-			break
-		}
-	}
+	old := first(vars[key("NO_PROXY")], vars[key("no_proxy")])
 	if x.proxy == "" {
 		// An inherited proxy must not see the identity endpoint's requests.
 		for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
-			if vars[key(name)] != "" {
-				vars[key("NO_PROXY")], vars[key("no_proxy")] = noProxy, noProxy
+			if vars[key(name)] != "" && old != "*" {
+				both(vars, "NO_PROXY", join(unproxied, old))
 				return
 			}
 		}
 		return
 	}
-	if x.forced {
-		noProxy = direct // an inherited exception could let an Azure name out
-	} else if own[key("HTTPS_PROXY")] || own[key("https_proxy")] {
+	if !x.forced && (own[key("HTTPS_PROXY")] || own[key("https_proxy")]) {
 		return
 	}
-	vars[key("HTTPS_PROXY")], vars[key("https_proxy")] = "http://"+x.proxy, "http://"+x.proxy
+	if x.forced {
+		old = "" // an inherited exception could let an Azure name out; the proxy itself honours it for the rest
+	}
+	both(vars, "HTTPS_PROXY", "http://"+x.proxy)
+	both(vars, "NO_PROXY", without(join(unproxied, old), x.domain))
 	addUnless(vars, own, "NODE_USE_ENV_PROXY", "1") // Node's own fetch and https look at HTTPS_PROXY only then
-	vars[key("NO_PROXY")], vars[key("no_proxy")] = noProxy, noProxy
 }
 
+// both sets a variable in capitals and in small letters: clients differ in
+// which they read, and in which wins.
+func both(vars map[string]string, name, value string) {
+	vars[key(name)], vars[key(strings.ToLower(name))] = value, value
+}
+
+func join(list, more string) string {
+	for e := range strings.SplitSeq(more, ",") {
+		if e = strings.TrimSpace(e); e != "" && !slices.Contains(strings.Split(list, ","), e) {
+			list += "," + e
+		}
+	}
+	return list
+}
+
+// without drops the exceptions that cover the plane's names: Go, curl and
+// Python take "localhost" to mean everything below it too, so hawser.localhost
+// would never reach the proxy that alone can resolve it.
+func without(list, domain string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(list, ","), func(e string) bool {
+		e = strings.TrimLeft(strings.ToLower(e), "*.")
+		return e == "" || e == domain || strings.HasSuffix(domain, "."+e) || strings.HasSuffix(e, "."+domain)
+	}), ",")
+}
+
+// addUnless sets a variable that neither the app's settings nor an earlier
+// call set: own holds the names of both.
 func addUnless(vars map[string]string, own map[string]bool, name, value string) {
 	if value != "" && !own[key(name)] {
-		vars[key(name)] = value
+		vars[key(name)], own[key(name)] = value, true
 	}
 }
 

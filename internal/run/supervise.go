@@ -61,7 +61,7 @@ func (s *session) supervise(ctx context.Context, env *client.Environment) (int, 
 
 func (s *session) environFor(env *client.Environment) []string {
 	x := s.extra
-	x.forced = s.AzureNames
+	x.forced, x.domain = s.AzureNames, strings.ToLower(s.plane.Domain)
 	return environ(s.Environ, env, x, s.Identity)
 }
 
