@@ -151,7 +151,7 @@ func (a answer) values() []any {
 // do sends a request as somebody; body is JSON text or "".
 func (p *plane) do(who, method, path, body string, headers ...string) answer {
 	p.t.Helper()
-	if !strings.Contains(path, "api-version") {
+	if !strings.Contains(strings.ToLower(path), "api-version") {
 		if strings.Contains(path, "?") {
 			path += "&api-version=2022-09-01"
 		} else {
