@@ -186,7 +186,7 @@ func (g *Gate) handshake(c net.Conn, source netip.Addr, handle func(context.Cont
 	_ = c.SetDeadline(deadline)
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
-	handle(ctx, c)
+	handle(ctx, Quick(c))
 }
 
 // keepAlive finds dead peers in two minutes; PostgreSQL leaves it to the

@@ -65,10 +65,15 @@ func baseConfig() (*pgconn.Config, error) {
 // dial opens the socket to addr: host:port or the path of a Unix socket.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	network := "tcp"
 	if filepath.IsAbs(addr) {
-		return d.DialContext(ctx, "unix", addr)
+		network = "unix"
 	}
-	return d.DialContext(ctx, "tcp", addr)
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.Quick(c), nil
 }
 
 // reach returns a warm connection for the grant or logs in to a new one.
