@@ -49,9 +49,10 @@ type cache struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu    sync.RWMutex // guards slots and gen
-	slots map[cacheKey]*slot
-	gen   int // raised by reset: what was fetched before is not kept
+	mu     sync.RWMutex // guards slots, gen and closed
+	slots  map[cacheKey]*slot
+	gen    int // raised by reset: what was fetched before is not kept
+	closed bool
 }
 
 // slot is one token. ans is read without a lock; the rest is guarded by mu.
@@ -82,6 +83,9 @@ func newCache(ctx context.Context, clock az.Clock, l Limits, fetch func(context.
 
 // Close ends what is under way and waits for it.
 func (c *cache) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	c.stop()
 	c.wg.Wait()
 	return nil
@@ -127,7 +131,8 @@ func (c *cache) wait(ctx context.Context, s *slot, k cacheKey, r *request, now t
 		}
 	}
 	s.mu.Lock()
-	if s.call == nil {
+	call := s.call
+	if call == nil {
 		if a := s.ans.Load(); a != nil && now.Unix() < a.expires { // it has just come
 			s.mu.Unlock()
 			return a, nil
@@ -144,9 +149,8 @@ func (c *cache) wait(ctx context.Context, s *slot, k cacheKey, r *request, now t
 			s.mu.Unlock()
 			return nil, throttled(wait)
 		}
-		c.begin(s, k, r.wire(s.ans.Load() != nil))
+		call = c.begin(s, k, r.wire(s.ans.Load() != nil))
 	}
-	call := s.call
 	s.mu.Unlock()
 	select {
 	case <-call.done:
@@ -211,12 +215,18 @@ func (c *cache) evict(now time.Time) bool {
 
 // begin starts a request to the plane; s.mu is held. Its goroutine belongs to
 // the cache, not to the caller, who may go away.
-func (c *cache) begin(s *slot, k cacheKey, r client.TokenRequest) {
+func (c *cache) begin(s *slot, k cacheKey, r client.TokenRequest) *call {
 	call := &call{done: make(chan struct{})}
 	s.call = call
 	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		call.err = errClosed
+		s.call = nil
+		close(call.done)
+		return call
+	}
 	gen := c.gen
-	c.mu.RUnlock()
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
@@ -225,7 +235,10 @@ func (c *cache) begin(s *slot, k cacheKey, r client.TokenRequest) {
 		t, err := c.fetch(ctx, r)
 		c.finish(s, k, gen, t, err)
 	}()
+	return call
 }
+
+var errClosed = errors.New("the run has ended")
 
 // finish stores the outcome. A refresh that failed leaves the old token and
 // is tried again a little later.

@@ -4,34 +4,12 @@ import (
 	"context"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/hawser/hawser/internal/az"
 )
-
-// azureExact are Azure's own host names that the plane serves, in every
-// cloud. Sources: wire/entra §1 (authorities and their aliases), databases §1
-// (endpoints per cloud).
-var azureExact = []string{
-	"login.microsoftonline.com", "login.windows.net", "login.microsoft.com", "sts.windows.net",
-	"login-us.microsoftonline.com", "login.microsoftonline.us", "login.usgovcloudapi.net",
-	"login.chinacloudapi.cn", "login.partner.microsoftonline.cn", "login.microsoftonline.de",
-	"login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg",
-	"management.azure.com", "management.core.windows.net",
-	"management.chinacloudapi.cn", "management.core.chinacloudapi.cn",
-	"management.usgovcloudapi.net", "management.core.usgovcloudapi.net", "management.microsoftazure.de",
-	"graph.microsoft.com", "graph.microsoft.us", "dod-graph.microsoft.us",
-	"microsoftgraph.chinacloudapi.cn", "graph.microsoft.de",
-}
-
-// azureSuffixes end names that the plane serves with one label before them.
-var azureSuffixes = []string{
-	".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net", ".vault.microsoftazure.de",
-	".documents.azure.com", ".documents.azure.cn", ".documents.azure.us",
-	".blob.core.windows.net", ".queue.core.windows.net", ".table.core.windows.net", ".file.core.windows.net", ".dfs.core.windows.net",
-	".blob.core.chinacloudapi.cn", ".queue.core.chinacloudapi.cn", ".table.core.chinacloudapi.cn", ".file.core.chinacloudapi.cn", ".dfs.core.chinacloudapi.cn",
-	".blob.core.usgovcloudapi.net", ".queue.core.usgovcloudapi.net", ".table.core.usgovcloudapi.net", ".file.core.usgovcloudapi.net", ".dfs.core.usgovcloudapi.net",
-	".blob.core.cloudapi.de", ".queue.core.cloudapi.de", ".table.core.cloudapi.de", ".file.core.cloudapi.de", ".dfs.core.cloudapi.de",
-}
 
 // azureZones are the domains under which Azure gives names away. What lies
 // there and is not served must not be reached either: a token or a secret
@@ -41,7 +19,7 @@ var azureZones = []string{
 	"microsoftonline.com", "microsoftonline.us", "microsoftonline.cn", "microsoftonline.de",
 	"chinacloudapi.cn", "usgovcloudapi.net", "cloudapi.de", "microsoftazure.de",
 	"sovcloud-identity.fr", "sovcloud-identity.de", "sovcloud-identity.sg",
-	"azconfig.io", "azurecr.io", "azurecr.cn", "azurecr.us", "azurewebsites.net", "azurewebsites.us", "azurefd.net",
+	"azconfig.io", "azurecr.io", "azurecr.cn", "azurecr.us", "azurewebsites.net", "azurewebsites.us", "chinacloudsites.cn", "azurefd.net",
 	"azureedge.net", "cloudapp.net", "azure-api.net", "azuremicroservices.io", "azurecontainerapps.io",
 	"azuredatabricks.net", "azure-automation.net", "azurehdinsight.net", "azureml.ms", "azmk8s.io", "azure-devices.net",
 	"graph.windows.net", "login.microsoft.com", "login.live.com", "device.login.microsoftonline.com",
@@ -60,16 +38,31 @@ const (
 	refused            // Azure's name, served by nobody here
 )
 
-// gatewayLabels are the labels before the domain that name a database, and
-// the gateway each goes to (contract: Hosts).
-var gatewayLabels = map[string]string{"postgres": "pg", "mysql": "mysql", "database": "tds", "redis": "redis"}
+// gatewayOf names the gateway of plane.json that a database's surface has.
+func gatewayOf(s az.Surface) string {
+	switch s {
+	case az.SurfacePostgres:
+		return "pg"
+	case az.SurfaceMySQL:
+		return "mysql"
+	case az.SurfaceSQL:
+		return "tds"
+	case az.SurfaceRedis:
+		return "redis"
+	}
+	return ""
+}
 
 // choose says how a host is reached; host is in lower case without a dot at
-// the end. The label names the gateway.
+// the end. The label names the gateway. Which of Azure's names mean what is
+// written once, in package az: the plane routes by the same table. Databases
+// under Azure's names are not HTTP: their connections are settings, and a
+// CONNECT to one is refused like any other name that nobody here serves.
 func choose(host, domain string, azureNames bool) (w way, label string) {
-	if rest, ok := strings.CutSuffix(host, "."+domain); ok {
-		if i := strings.LastIndexByte(rest, '.'); i >= 0 && gatewayLabels[rest[i+1:]] != "" {
-			return gateway, gatewayLabels[rest[i+1:]]
+	h := az.Names{Domain: domain}.Classify(host)
+	if strings.HasSuffix(host, "."+domain) {
+		if g := gatewayOf(h.Surface); g != "" {
+			return gateway, g
 		}
 		return plane, ""
 	}
@@ -79,20 +72,12 @@ func choose(host, domain string, azureNames bool) (w way, label string) {
 	if !azureNames {
 		return direct, ""
 	}
-	for _, name := range azureExact {
-		if host == name {
-			return azure, ""
-		}
+	if h.Azure && gatewayOf(h.Surface) == "" {
+		return azure, ""
 	}
-	for _, suffix := range azureSuffixes {
-		if rest, ok := strings.CutSuffix(host, suffix); ok && rest != "" && !strings.Contains(rest, ".") {
-			return azure, ""
-		}
-	}
-	for _, zone := range azureZones {
-		if host == zone || strings.HasSuffix(host, "."+zone) {
-			return refused, ""
-		}
+	below := func(zone string) bool { return host == zone || strings.HasSuffix(host, "."+zone) }
+	if h.Azure || slices.ContainsFunc(azureZones, below) {
+		return refused, ""
 	}
 	return direct, ""
 }

@@ -322,7 +322,7 @@ func authority(s string) (host string, port int, err error) {
 		if ip.Zone() != "" {
 			return "", 0, errAuthority
 		}
-		return ip.String(), int(n), nil
+		return ip.Unmap().String(), int(n), nil
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if !validHost(host) {
@@ -332,23 +332,29 @@ func authority(s string) (host string, port int, err error) {
 }
 
 // validHost checks a name's form; 253 characters and 63 in a label are DNS's
-// limits (RFC 1035 §2.3.4).
+// limits (RFC 1035 §2.3.4). A last label that is a number would be an address
+// to some resolvers, such as 2852039166.
 func validHost(host string) bool {
 	if host == "" || len(host) > 253 {
 		return false
 	}
-	for label := range strings.SplitSeq(host, ".") {
+	labels := strings.Split(host, ".")
+	for _, label := range labels {
 		if label == "" || len(label) > 63 {
 			return false
 		}
 		for i := 0; i < len(label); i++ {
-			c := label[i]
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			if !nameByte(label[i]) {
 				return false
 			}
 		}
 	}
-	return true
+	_, err := strconv.ParseUint(labels[len(labels)-1], 0, 64)
+	return err != nil
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 
 // dialable turns a listener's address into one that can be dialled.

@@ -10,9 +10,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"strings"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/hawser/hawser/internal/az"
 )
 
 // Lives of this run's certificates. Only this run's child trusts the CA.
@@ -58,15 +60,27 @@ func newLocalCA(now time.Time) (*localCA, error) {
 	return &localCA{cert: cert, key: key, leaf: leaf, made: map[string]*tls.Certificate{}}, err
 }
 
-// permitted are the names the CA may sign. A constraint without a leading dot
-// covers the name and what is below it (RFC 5280 §4.2.1.10).
+// permitted are the names the CA may sign. A constraint covers the name and
+// what is below it (RFC 5280 §4.2.1.10).
 func permitted() []string {
-	list := append([]string(nil), azureExact...)
-	for _, s := range azureSuffixes {
-		list = append(list, strings.TrimPrefix(s, "."))
+	hosts, suffixes := az.AzureNames()
+	var list []string
+	for _, h := range hosts {
+		if w, _ := choose(h, noDomain, true); w == azure {
+			list = append(list, h)
+		}
 	}
+	for _, s := range suffixes {
+		if w, _ := choose("x."+s, noDomain, true); w == azure {
+			list = append(list, s)
+		}
+	}
+	slices.Sort(list)
 	return list
 }
+
+// noDomain is a plane's domain that no host ends in.
+const noDomain = "\x00"
 
 func (ca *localCA) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
@@ -79,7 +93,7 @@ func (ca *localCA) certificate(name string, now time.Time) (*tls.Certificate, er
 	if c := ca.made[name]; c != nil && c.Leaf.NotAfter.Sub(now) > leafLeft {
 		return c, nil
 	}
-	if w, _ := choose(name, "\x00", true); w != azure {
+	if w, _ := choose(name, noDomain, true); w != azure {
 		return nil, errors.New("not a name this run may speak for: " + name)
 	}
 	t := &x509.Certificate{

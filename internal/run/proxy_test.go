@@ -35,7 +35,9 @@ func TestChoose(t *testing.T) {
 		{"graph.microsoft.com", true, azure}, {"kv1.vault.azure.net", true, azure}, {"kv1.vault.usgovcloudapi.net", true, azure},
 		{"a.blob.core.windows.net", true, azure}, {"a.documents.azure.com", true, azure},
 		{"a.b.vault.azure.net", true, refused}, {"vault.azure.net", true, refused}, {"ns.servicebus.windows.net", true, refused},
-		{"srv.database.windows.net", true, refused}, {"store.azconfig.io", true, refused}, {"app.azurewebsites.net", true, refused},
+		{"srv.database.windows.net", true, refused}, {"store.azconfig.io", true, refused}, {"app.azurewebsites.net", true, azure}, {"app.scm.azurewebsites.net", true, refused},
+		{"pg1.postgres.database.azure.com", true, refused}, {"q.queue.core.windows.net", true, refused}, {"rest.chinacloudsites.cn", true, azure},
+		{"x.y.chinacloudsites.cn", true, refused},
 		{"eastus.login.microsoft.com", true, refused}, {"graph.windows.net", true, refused}, {"evilwindows.net", true, direct},
 		{"169.254.169.254", false, refused},
 	} {
@@ -48,7 +50,8 @@ func TestChoose(t *testing.T) {
 func TestAuthority(t *testing.T) {
 	for in, want := range map[string]string{
 		"Login.MicrosoftOnline.com:443": "login.microsoftonline.com 443", "login.microsoftonline.com.:443": "login.microsoftonline.com 443",
-		"127.0.0.1:80": "127.0.0.1 80", "[::1]:1": "::1 1", "a_b.c-d:65535": "a_b.c-d 65535",
+		"127.0.0.1:80": "127.0.0.1 80", "[::1]:1": "::1 1", "[::ffff:169.254.169.254]:80": "169.254.169.254 80",
+		"2852039166:80": "", "0xa9fea9fe:80": "", "169.254.43518:80": "", "1.example:80": "1.example 80", "a_b.c-d:65535": "a_b.c-d 65535",
 		"host": "", "host:": "", ":443": "", "host:0": "", "host:65536": "", "host:+1": "", "a..b:1": "", "a b:1": "", "u@h:1": "", "h/p:1": "",
 		"lögin.com:1": "", "[fe80::1%eth0]:1": "", "a:1:2": "", strings.Repeat("a", 64) + ".b:1": "", "a\x00b:1": "", "..:1": "", "http://h:1": "",
 	} {
