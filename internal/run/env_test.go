@@ -1,6 +1,9 @@
 package run
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hawser/hawser/client"
@@ -71,5 +74,53 @@ func TestIdentityVariablesAreOursAlone(t *testing.T) {
 	got := environ([]string{"=C:=x", "novalue"}, env, extras{identity: map[string]string{"IMDS_ENDPOINT": "i"}}, Arc)
 	if len(got) != 1 || got[0] != "IMDS_ENDPOINT=i" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestTrustFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	ca, bundle, corp := write("ca", "PLANE"), write("bundle", "SYSTEM PLANE"), write("corp", "CORP")
+	for _, c := range []struct {
+		name      string
+		plane     client.Plane
+		parent    string
+		proxyCA   []byte
+		node, ssl string // contents; "-" means the plane's own file and none written
+	}{
+		{"the plane's files", client.Plane{CAFile: ca, CABundle: bundle}, "", nil, "-", "-"},
+		{"the parent names the system's", client.Plane{CAFile: ca, CABundle: bundle}, systemRoots[0], nil, "-", "-"},
+		{"the parent has its own", client.Plane{CAFile: ca, CABundle: bundle}, corp, nil, "PLANE", "CORP\nPLANE"},
+		{"this run has a CA", client.Plane{CAFile: ca, CABundle: bundle}, "", []byte("RUN"), "PLANE\nRUN", "SYSTEM PLANE\nPLANE\nRUN"},
+		{"a plane with a public certificate", client.Plane{}, "", nil, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &session{Config: Config{}, plane: c.plane}
+			if c.parent != "" {
+				s.Environ = []string{"SSL_CERT_FILE=" + c.parent}
+			}
+			if err := s.trust(c.proxyCA); err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			if c.node == "-" {
+				if s.tempDir != "" || s.extra.trust["NODE_EXTRA_CA_CERTS"] != ca || s.extra.trust["SSL_CERT_FILE"] != bundle {
+					t.Errorf("%v, files in %q", s.extra.trust, s.tempDir)
+				}
+				return
+			}
+			for name, want := range map[string]string{"NODE_EXTRA_CA_CERTS": c.node, "SSL_CERT_FILE": c.ssl, "REQUESTS_CA_BUNDLE": c.ssl} {
+				b, _ := os.ReadFile(s.extra.trust[name])
+				if got := strings.TrimSpace(string(b)); got != want {
+					t.Errorf("%s holds %q, want %q", name, got, want)
+				}
+			}
+		})
 	}
 }

@@ -78,13 +78,11 @@ func (t *tree) find(c net.Conn) (int, error) {
 	if recent > 0 && IsDescendant(recent, root) && recent != self && holds(recent, inode) {
 		return recent, nil
 	}
-	var found int
-	walk(root, func(pid int) bool {
-		if pid != self && holds(pid, inode) {
-			found = pid
-		}
-		return found == 0
-	})
+	found := searchTree(root, self, inode)
+	for try := 1; found == 0 && try < searches; try++ {
+		time.Sleep(searchPause)
+		found = searchTree(root, self, inode)
+	}
 	if found == 0 {
 		return 0, errNotOurs
 	}
@@ -94,8 +92,27 @@ func (t *tree) find(c net.Conn) (int, error) {
 	return found, nil
 }
 
+// A process whose parent ends during the walk moves to another parent and can
+// be missed, so a search that found nothing is made again.
+const (
+	searches    = 3
+	searchPause = 5 * time.Millisecond
+)
+
+// searchTree finds a process at or below root, but for self, that holds the
+// socket; 0 if there is none.
+func searchTree(root, self int, inode uint64) (found int) {
+	walk(root, func(pid int) bool {
+		if pid != self && holds(pid, inode) {
+			found = pid
+		}
+		return found == 0
+	})
+	return found
+}
+
 // walk visits a process and its descendants until f returns false. The tree
-// may change meanwhile; who is missed has just been born and is refused once.
+// may change meanwhile.
 func walk(root int, f func(pid int) bool) {
 	if root <= 0 {
 		return

@@ -111,6 +111,11 @@ func (c *Config) fill() error {
 		c.Environ = os.Environ()
 	}
 	c.Limits.fill()
+	return c.check()
+}
+
+// check refuses settings that cannot be, or would not be safe.
+func (c *Config) check() error {
 	switch c.OnChange {
 	case Restart, Signal, None:
 	default:
