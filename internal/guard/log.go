@@ -160,6 +160,13 @@ func (l *Log) Close() error {
 	return l.f.Close()
 }
 
+// Seq is the number of the newest record.
+func (l *Log) Seq() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq
+}
+
 func (l *Log) segments() ([]string, error) {
 	return filepath.Glob(filepath.Join(l.cfg.Dir, "audit-*.jsonl"))
 }
@@ -386,9 +393,7 @@ func (l *Log) Verify(ctx context.Context) (Verification, error) {
 	if err != nil {
 		return v, err
 	}
-	l.mu.Lock()
-	head := l.seq
-	l.mu.Unlock()
+	head := l.Seq()
 	var prev [sha256.Size]byte
 	m := hmac.New(sha256.New, l.cfg.Key)
 	err = l.Each(ctx, 0, func(line []byte, r Record) bool {

@@ -118,7 +118,7 @@ func send(w http.ResponseWriter, req *Request, status int, body []byte) {
 func (s *Surface) fail(w http.ResponseWriter, req *Request, err error) int {
 	e := asError(err)
 	status := Status(e)
-	if e.Kind == az.Internal || e.Kind == az.Unavailable {
+	if left := req.Context().Err() != nil; !left && (e.Kind == az.Internal || e.Kind == az.Unavailable) {
 		s.Log.Error("a request failed", "surface", s.Name, "correlation", req.CorrelationID, "method", methodWord(req.Method), "status", status, "error", e)
 	} else {
 		s.Log.Debug("a request was refused", "surface", s.Name, "correlation", req.CorrelationID, "status", status, "error", e)

@@ -203,6 +203,7 @@ func (s *Surface) endpoint(rt *Route) http.Handler {
 		req := s.request(w, r)
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
+		ctx = az.WithCorrelation(ctx, req.CorrelationID)
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {

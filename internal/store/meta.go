@@ -37,3 +37,10 @@ func (s *Store) TakeLease(ctx context.Context, name, holder string, until az.Mic
 	})
 	return taken, err
 }
+
+// DeleteMeta forgets a key.
+func (tx *Tx) DeleteMeta(key string) error {
+	tx.changed(TopicMeta, key)
+	_, err := tx.exec(`delete from meta where key = $1`, key)
+	return err
+}

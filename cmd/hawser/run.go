@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hawser/hawser/internal/run"
+)
+
+func (a *cli) runCommand() *cobra.Command {
+	var cfg run.Config
+	var onChange, dialect string
+	cmd := &cobra.Command{
+		Use: "run APP [flags] -- COMMAND [ARG…]", Short: "Run a program as an app: with its identity, settings and secrets",
+		Long: "Run a program with everything App Service would give it: the identity endpoint, the app's settings with\nKey Vault references resolved, its connections, and trust in the plane's certificates.",
+		Example: "  hawser run web -- ./server --port 8080\n" +
+			"  hawser run web --azure-names -- python3 app.py",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
+				return errors.New("name the app, then -- and the program: hawser run APP -- COMMAND")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.open()
+			if err != nil {
+				return err
+			}
+			cfg.Client, cfg.Site, cfg.Argv = c, args[0], args[1:]
+			cfg.OnChange, cfg.Identity = run.OnChange(onChange), run.Dialect(dialect)
+			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			// Signals are the program's: they are passed on and end nothing here.
+			code, err := run.Run(context.WithoutCancel(cmd.Context()), cfg)
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "hawser: %s\n", sentence(err))
+			}
+			if code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&onChange, "on-change", string(run.Restart), "when settings or secrets change: restart, signal (SIGHUP) or none")
+	cmd.Flags().StringVar(&dialect, "identity", string(run.AppService), "form of the identity endpoint: app-service, imds, arc or cloud-shell")
+	cmd.Flags().BoolVar(&cfg.AzureNames, "azure-names", false, "send Azure's own host names to the plane")
+	cmd.Flags().DurationVar(&cfg.Grace, "grace", 0, "time from SIGTERM to SIGKILL at a restart (default 10s)")
+	return cmd
+}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestHostsFileKeepsWhatIsNotOurs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hosts")
+	write := func(s string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(s), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() string {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	keep := func(dir string, names ...string) {
+		t.Helper()
+		if err := keepHosts(path, dir, "127.0.0.1", names); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const before = "127.0.0.1 localhost\n# a comment without an end of line"
+	write(before)
+	keep("/a", "login.x", "kv1.vault.x")
+	keep("/b", "login.y")
+	keep("/a", "login.x")
+	want := before + "\n# hawser begin /b\n127.0.0.1 login.y\n# hawser end /b\n# hawser begin /a\n127.0.0.1 login.x\n# hawser end /a\n"
+	if diff := cmp.Diff(want, read()); diff != "" {
+		t.Error(diff)
+	}
+	keep("/a")
+	keep("/b")
+	if diff := cmp.Diff(before+"\n", read()); diff != "" {
+		t.Error(diff)
+	}
+	// Somebody removed the end mark: nothing before the block may be lost.
+	keep("/a", "login.x")
+	write(strings.Replace(read(), "# hawser end /a\n", "", 1))
+	keep("/a")
+	if diff := cmp.Diff(before+"\n", read()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestConfigRefusesWhatCannotWork(t *testing.T) {
+	for name, c := range map[string]Config{
+		"no data":           {},
+		"token in domain":   {Data: "d", Domain: "token.example"},
+		"public metrics":    {Data: "d", Admin: "0.0.0.0:9100"},
+		"odd hosts":         {Data: "d", Hosts: "yes"},
+		"odd challenge":     {Data: "d", ChallengeTenant: "common"},
+		"short-lived token": {Data: "d", IdentityTokenLife: 1},
+	} {
+		if err := c.fill(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "hawser.toml")
+	if err := os.WriteFile(file, []byte("listn = \"127.0.0.1:1\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadConfig(file, new(Config)); err == nil || !strings.Contains(err.Error(), "listn") {
+		t.Errorf("a misspelt setting: %v", err)
+	}
+}

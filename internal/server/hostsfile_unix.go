@@ -1,0 +1,5 @@
+//go:build !windows
+
+package server
+
+const systemHostsFile = "/etc/hosts"

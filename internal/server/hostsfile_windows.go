@@ -1,0 +1,3 @@
+package server
+
+const systemHostsFile = `C:\Windows\System32\drivers\etc\hosts`

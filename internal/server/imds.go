@@ -1,0 +1,110 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/hawser/hawser/client"
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/run"
+	"github.com/hawser/hawser/internal/site"
+)
+
+// imdsAddress is where every VM of Azure finds its metadata.
+const imdsAddress = "169.254.169.254:80"
+
+// runTable knows which processes are supervisors (hawser run) of which app:
+// they say so on the local socket, whose peer the kernel names.
+type runTable struct {
+	mu   sync.Mutex // guards apps
+	apps map[int]az.ID
+}
+
+// note remembers the supervisor behind a local request.
+func (t *runTable) note(pid int, app az.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.apps == nil {
+		t.apps = map[int]az.ID{}
+	}
+	for old := range t.apps {
+		if !alive(old) {
+			delete(t.apps, old)
+		}
+	}
+	t.apps[pid] = app
+}
+
+// of finds the app whose supervisor is an ancestor of a process.
+func (t *runTable) of(pid int) (az.ID, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for supervisor, app := range t.apps {
+		if pid != supervisor && run.IsDescendant(pid, supervisor) {
+			return app, true
+		}
+	}
+	return az.ID{}, false
+}
+
+type connKey struct{}
+
+// listenIMDS serves the real metadata address where this process may bind it.
+// A process gets the identity of the app it runs under; others get none.
+func (s *Server) listenIMDS() {
+	if s.cfg.IMDS != "auto" {
+		s.listens["imds"] = "off"
+		return
+	}
+	l, err := listenLinkLocal(imdsAddress)
+	if err != nil {
+		s.listens["imds"] = "off: " + err.Error()
+		s.cfg.Log.Info("server: the metadata address is not served; hawser run --identity imds does without", "reason", err.Error())
+		return
+	}
+	s.listens["imds"] = imdsAddress
+	h := run.IMDSHandler(s.imdsToken, run.IMDSOptions{Name: "hawser", Logger: s.cfg.Log, Clock: s.cfg.Clock})
+	srv := s.httpServer(h)
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	s.serve(srv, l, false)
+}
+
+var errNoIdentity = az.Errorf(az.Invalid, "IdentityNotFound", "Identity not found")
+
+func (s *Server) imdsToken(ctx context.Context, r client.TokenRequest) (client.Token, error) {
+	conn, _ := ctx.Value(connKey{}).(net.Conn)
+	if conn == nil {
+		return client.Token{}, errNoIdentity
+	}
+	pid, err := run.PeerProcess(conn)
+	if err != nil {
+		return client.Token{}, errNoIdentity.Because(err)
+	}
+	app, ok := s.runs.of(pid)
+	if !ok {
+		return client.Token{}, errNoIdentity
+	}
+	if err := s.store.Confirm(ctx); err != nil {
+		return client.Token{}, err
+	}
+	t, err := s.parts.sites.Token(ctx, s.admin, app, site.IdentitySelector{ClientID: r.ClientID, ObjectID: r.ObjectID, ResourceID: r.ResourceID}, r.Resource, false)
+	if err != nil {
+		return client.Token{}, err
+	}
+	return client.Token{AccessToken: t.AccessToken.Reveal(), ExpiresOn: t.ExpiresOn.Unix(), NotBefore: t.NotBefore.Unix(),
+		RefreshOn: t.RefreshOn.Unix(), Resource: r.Resource, ClientID: t.ClientID, ObjectID: t.ObjectID, ResourceID: t.ResourceID.String()}, nil
+}
+
+// supervised notes who asks for an app's environment over the local socket.
+func (s *Server) supervised(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p, ok := isLocal(r.Context()); ok && p.pid > 0 {
+			if id, err := az.ParseID(r.URL.Path); err == nil && id.IsType("Microsoft.Web/sites/runtimeEnvironment") {
+				s.runs.note(p.pid, id.Parent())
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,126 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hawser/hawser/internal/arm"
+	"github.com/hawser/hawser/internal/authority"
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/connector"
+	"github.com/hawser/hawser/internal/directory"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/rest"
+	"github.com/hawser/hawser/internal/site"
+	"github.com/hawser/hawser/internal/store"
+	"github.com/hawser/hawser/internal/vault"
+)
+
+// parts are the packages that make up a plane, wired to one another.
+type parts struct {
+	guard     *guard.Guard
+	directory *directory.Directory
+	authority *authority.Authority
+	arm       *arm.API
+	vaults    *vault.Vaults
+	sites     *site.Sites
+	connector *connector.Connector
+}
+
+// surfaces says which part answers as which host.
+func (p *parts) surfaces() map[az.Surface]*rest.Surface {
+	return map[az.Surface]*rest.Surface{
+		az.SurfaceLogin:      p.authority.Surface(),
+		az.SurfaceManagement: p.arm.Surface(),
+		az.SurfaceVault:      p.vaults.Surface(),
+	}
+}
+
+// auditKey is the purpose under which the sealer derives the audit chain's key.
+const auditKey = "guard/audit"
+
+// openParts makes every part and starts those that work on their own account.
+func (s *Server) openParts(ctx, run context.Context) error {
+	log, err := guard.OpenLog(ctx, guard.LogConfig{
+		Dir: filepath.Join(s.cfg.Data, "audit"), Plane: s.id, Key: s.keys.sealer.Derive(auditKey, 32),
+		Clock: s.cfg.Clock, Logger: s.cfg.Log, Checkpoint: s.auditCheckpoint(),
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(func(context.Context) { _ = log.Close() })
+	p := &s.parts
+	p.guard = guard.New(s.store, log, s.cfg.Log)
+	p.directory = directory.New(directory.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Names: s.names,
+		Clock: s.cfg.Clock, Log: s.cfg.Log, Unassign: arm.DeleteAssignmentsOf})
+	p.authority = authority.New(authority.Config{Store: s.store, Directory: p.directory, Guard: p.guard, Sealer: s.keys.sealer,
+		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Plane: s.id, IdentityLife: time.Duration(s.cfg.IdentityTokenLife)})
+	if err := p.authority.Start(ctx); err != nil {
+		return fmt.Errorf("cannot start the token authority: %w", err)
+	}
+	s.onClose(func(context.Context) { p.authority.Close() })
+	p.arm = arm.New(arm.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log,
+		Names: s.names, PrincipalKind: s.principalKind})
+	s.onClose(func(ctx context.Context) { _ = p.arm.Close(ctx) })
+	p.vaults = vault.New(vault.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log, Names: s.names})
+	p.sites = site.New(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
+		Vaults: p.vaults, Authority: p.authority, Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log})
+	s.onClose(func(context.Context) { _ = p.sites.Close() })
+	p.connector = connector.New(connector.Config{Store: s.store, Guard: p.guard, API: p.arm, Directory: p.directory, Sites: p.sites,
+		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Endpoint: s.gatewayEndpoint})
+	p.arm.Register(p.authority.Types()...)
+	p.vaults.Register(p.arm)
+	p.sites.Register(p.arm)
+	p.connector.Register(p.arm)
+	s.controlRoutes()
+	s.work.Go(func() { p.vaults.Run(run) })
+	s.work.Go(func() { p.connector.Run(run) })
+	return nil
+}
+
+func (s *Server) auditCheckpoint() guard.Checkpoint {
+	key := "audit/" + s.id
+	return guard.Checkpoint{
+		Save: func(ctx context.Context, head []byte) error {
+			return s.store.Write(ctx, func(tx *store.Tx) error { return tx.PutMeta(key, head) })
+		},
+		Load: func(ctx context.Context) ([]byte, bool, error) { return s.store.Meta(ctx, key) },
+	}
+}
+
+func (s *Server) principalKind(ctx context.Context, oid string) (az.PrincipalKind, bool, error) {
+	o, ok, err := s.parts.directory.Get(ctx, oid)
+	if err != nil || !ok {
+		return "", false, err
+	}
+	return o.Kind, true, nil
+}
+
+// gatewayEndpoint says where an app reaches a server through the gateway: by
+// name where names resolve, else at this machine's address, which the
+// gateway's certificate names too.
+func (s *Server) gatewayEndpoint(server string) (host string, port int) {
+	addr := s.listens["pg"]
+	if addr == "" {
+		addr = s.cfg.PG
+	}
+	ip, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return s.names.Of(az.SurfacePostgres, server), 5432
+	}
+	port, _ = strconv.Atoi(p)
+	host = s.names.Of(az.SurfacePostgres, server)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := net.DefaultResolver.LookupHost(ctx, host); err == nil {
+		return host, port
+	}
+	if s.cfg.Hosts == "auto" && s.hostsOff == "" {
+		return host, port
+	}
+	return ip, port
+}
