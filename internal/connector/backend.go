@@ -2,7 +2,6 @@ package connector
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway/pg"
 )
 
 // How the plane talks TLS to a server: libpq's sslmode words. Source:
@@ -57,41 +57,22 @@ func (b *backend) addr() string {
 	return net.JoinHostPort(b.Host, strconv.Itoa(b.Port))
 }
 
-// tls returns the TLS settings that a mode means; nil for none.
-func (b *backend) tls() (*tls.Config, error) {
-	if b.SSLMode == sslDisable || strings.HasPrefix(b.Host, "/") {
-		return nil, nil
+// tls says how the server is spoken to, in the gateway's words.
+func (b *backend) tls() (TLS, error) {
+	t := TLS{Mode: b.SSLMode, Host: b.Host}
+	if strings.HasPrefix(b.Host, "/") {
+		return TLS{Mode: sslDisable}, nil
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: b.Host}
 	if b.RootCert != "" {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM([]byte(b.RootCert)) {
-			return nil, az.Errorf(az.Invalid, "InvalidRootCertificate", "sslRootCert must hold certificates in PEM form.")
+		t.Roots = x509.NewCertPool()
+		if !t.Roots.AppendCertsFromPEM([]byte(b.RootCert)) {
+			return t, az.Errorf(az.Invalid, "InvalidRootCertificate", "caCertificate must hold certificates in PEM form.")
+		}
+		if t.Mode == sslRequire { // as libpq does with a root certificate
+			t.Mode = sslVerifyCA
 		}
 	}
-	switch {
-	case b.SSLMode == sslVerifyFull:
-	case b.SSLMode == sslVerifyCA, b.SSLMode == sslRequire && b.RootCert != "": // as libpq does
-		cfg.InsecureSkipVerify = true // the name only: verifyChain checks the rest
-		cfg.VerifyConnection = verifyChain(cfg.RootCAs)
-	default:
-		cfg.InsecureSkipVerify = true // require and prefer encrypt and check nothing, as everywhere
-	}
-	return cfg, nil
-}
-
-func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
-	return func(s tls.ConnectionState) error {
-		if len(s.PeerCertificates) == 0 {
-			return errors.New("the server showed no certificate")
-		}
-		rest := x509.NewCertPool()
-		for _, c := range s.PeerCertificates[1:] {
-			rest.AddCert(c)
-		}
-		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: rest})
-		return err
-	}
+	return t, nil
 }
 
 // config takes nothing from the plane's environment, password files or
@@ -101,7 +82,11 @@ func (b *backend) config(user string, password az.Secret, database string) (*pgx
 	if err != nil {
 		return nil, err
 	}
-	if cfg.TLSConfig, err = b.tls(); err != nil {
+	t, err := b.tls()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.TLSConfig, err = pg.BackendTLS(t.Mode, t.Host, t.Roots); err != nil {
 		return nil, err
 	}
 	cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = b.Host, uint16(b.Port), user, password.Reveal(), database
@@ -161,21 +146,21 @@ func (b *backend) unreachable(database string, err error) error {
 	if noTLS {
 		cause = errors.Join(errNoTLS, cause)
 	}
-	var pg *pgconn.PgError
+	var pe *pgconn.PgError
 	var dns *net.DNSError
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	switch {
-	case errors.As(err, &pg) && (pg.Code == "28P01" || pg.Code == "28000"):
+	case errors.As(err, &pe) && (pe.Code == "28P01" || pe.Code == "28000"):
 		return say(az.Invalid, "ServerLoginFailed", "The PostgreSQL server %s refused the login %q: check its name and password, and pg_hba.conf.", b.addr(), b.Owner)
-	case errors.As(err, &pg) && pg.Code == "3D000":
+	case errors.As(err, &pe) && pe.Code == "3D000":
 		return say(az.NotFound, "DatabaseNotFound", "The database %q does not exist on the PostgreSQL server %s.", database, b.addr())
-	case errors.As(err, &pg) && pg.Code == "53300":
+	case errors.As(err, &pe) && pe.Code == "53300":
 		return say(az.Unavailable, "ServerBusy", "The PostgreSQL server %s has no connection left; try again.", b.addr())
-	case errors.As(err, &pg):
-		return say(az.Unavailable, "ServerUnavailable", "The PostgreSQL server %s does not accept logins now (SQLSTATE %s); try again.", b.addr(), pg.Code)
+	case errors.As(err, &pe):
+		return say(az.Unavailable, "ServerUnavailable", "The PostgreSQL server %s does not accept logins now (SQLSTATE %s); try again.", b.addr(), pe.Code)
 	case errors.As(err, &unknown), errors.As(err, &name):
-		return say(az.Invalid, "ServerCertificateNotTrusted", "The certificate of the PostgreSQL server %s was refused: give its CA as sslRootCert, or the name it holds as host.", b.addr())
+		return say(az.Invalid, "ServerCertificateNotTrusted", "The certificate of the PostgreSQL server %s was refused: give its CA as caCertificate, or the name it holds as host.", b.addr())
 	case noTLS:
 		return say(az.Invalid, "ServerWithoutTLS", "The PostgreSQL server %s does not do TLS: turn it on there, or use sslmode=disable if the network is yours.", b.addr())
 	case errors.As(err, &dns):
@@ -198,15 +183,15 @@ func sqlFault(what string, err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
 		return az.Errorf(az.Unavailable, "ServerUnavailable", "Cannot %s: the connection to the PostgreSQL server was lost. Try again.", what).Because(err)
 	}
-	switch pg.Code {
+	switch pe.Code {
 	case "42501": // insufficient_privilege
-		return az.Errorf(az.Invalid, "OwnerLacksPrivilege", "Cannot %s: the server's administrator login lacks the privilege (%s).", what, pg.Message).Because(err)
+		return az.Errorf(az.Invalid, "OwnerLacksPrivilege", "Cannot %s: the server's administrator login lacks the privilege (%s).", what, pe.Message).Because(err)
 	case "55P03", "57014": // lock_not_available, query_canceled
 		return az.Errorf(az.Unavailable, "ServerBusy", "Cannot %s: another session holds a lock for too long. Try again.", what).Because(err)
 	}
-	return az.Errorf(az.Unavailable, "ServerRefused", "Cannot %s: the PostgreSQL server answered SQLSTATE %s.", what, pg.Code).Because(err)
+	return az.Errorf(az.Unavailable, "ServerRefused", "Cannot %s: the PostgreSQL server answered SQLSTATE %s.", what, pe.Code).Because(err)
 }

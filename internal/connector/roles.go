@@ -108,8 +108,7 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err
 		case err != nil:
 			return err
 		case exists && !ours:
-			return az.Errorf(az.Conflict, "RoleExists",
-				"The role %q exists on the server and was not made for this connection; it is left alone. Choose another user name, or drop the role.", r.Name)
+			return roleExists(r.Name)
 		case exists:
 			return run(ctx, tx, "set the role's password", passwordStatements(r.Name, verifier))
 		}
@@ -123,6 +122,11 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err
 		return run(ctx, tx, "create the role", r.createStatements(verifier, group, super))
 	})
 	return made && err == nil, err
+}
+
+func roleExists(name string) error {
+	return az.Errorf(az.Conflict, "RoleExists",
+		"The role %q exists on the server and was not made by this plane; it is left alone. Choose another user name, or drop the role.", name)
 }
 
 func passwordStatements(role, verifier string) []string {

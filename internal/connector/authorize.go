@@ -1,0 +1,356 @@
+package connector
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/store"
+)
+
+var actionLogin = guard.Data(guard.ActionPostgresLogin)
+
+// served is a server as the gateway needs it.
+type served struct {
+	id    az.ID
+	addr  string
+	tls   TLS
+	entra bool
+}
+
+// role is a database role as the gateway needs it.
+type role struct {
+	id     az.ID
+	name   string
+	holder string // object id of a user, group or service principal
+	kind   az.PrincipalKind
+	ready  bool
+	admin  bool
+	scopes map[string]az.ID // by database
+	// password is opened when the first who may use it asks.
+	password atomic.Pointer[az.Secret]
+}
+
+// roleCache holds the roles that were asked for until the change feed says
+// that they changed. Names that no role has are not kept: strangers choose them.
+type roleCache struct {
+	mu    sync.RWMutex
+	gen   uint64 // counts drops: what was read before one is not kept
+	byKey map[roleKey]*role
+	byID  map[string]roleKey // folded resource id
+}
+
+type roleKey struct{ server, name string }
+
+// note is the feed's listener.
+func (c *Connector) note(changes []store.Change) {
+	for _, ch := range changes {
+		switch {
+		case ch.Topic == store.TopicReset:
+			c.forgetServers()
+			c.roles.drop("")
+		case ch.Topic != store.TopicResource || !strings.Contains(ch.Key, "/microsoft.dbforpostgresql/flexibleservers/"):
+		case strings.Contains(ch.Key, "/principals/"):
+			c.roles.drop(ch.Key)
+		default:
+			c.forgetServers()
+		}
+	}
+}
+
+func (c *Connector) forgetServers() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gen++
+	c.known.Store(nil)
+}
+
+// drop forgets a role, or all with "".
+func (r *roleCache) drop(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gen++
+	if id == "" {
+		r.byKey, r.byID = nil, nil
+		return
+	}
+	delete(r.byKey, r.byID[id])
+	delete(r.byID, id)
+}
+
+func (r *roleCache) get(k roleKey) (*role, uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byKey[k], r.gen
+}
+
+func (r *roleCache) put(gen uint64, k roleKey, v *role) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gen != gen {
+		return
+	}
+	if r.byKey == nil {
+		r.byKey, r.byID = map[roleKey]*role{}, map[string]roleKey{}
+	}
+	r.byKey[k], r.byID[v.id.Key()] = v, k
+}
+
+// Backend is how the gateway reaches a server for a login.
+type Backend struct {
+	Server   az.ID
+	Addr     string // host:port, or the path of a Unix socket
+	TLS      TLS
+	User     string
+	Password az.Secret
+	Database string
+}
+
+// TLS is what gateway/pg.BackendTLS takes. Mode is never prefer.
+type TLS struct {
+	Mode, Host string
+	Roots      *x509.CertPool // nil: the system's
+}
+
+// Authorize decides whether a verified principal may log in to a database as a
+// role, records the decision, and says how the backend is reached. The role
+// must be mapped to the principal or to a group it is in, for this database,
+// and an assignment must allow the login.
+//
+// An error of kind Invalid is for the client's eyes (no such server, or none
+// named where there are several); any other is told as a wrong password.
+func (c *Connector) Authorize(ctx context.Context, who az.Principal, server, database, user string) (Backend, error) {
+	return c.authorize(ctx, who, server, database, user, false)
+}
+
+// Recheck is Authorize for a session that is open: only a refusal is recorded.
+func (c *Connector) Recheck(ctx context.Context, who az.Principal, server, database, user string) (Backend, error) {
+	return c.authorize(ctx, who, server, database, user, true)
+}
+
+func (c *Connector) authorize(ctx context.Context, who az.Principal, server, database, user string, again bool) (Backend, error) {
+	if who.IsZero() {
+		return Backend{}, az.Errorf(az.Unauthorized, gateway.MissingOid, "the token names nobody")
+	}
+	if err := c.cfg.Store.Fresh(ctx); err != nil {
+		return Backend{}, err
+	}
+	srv, err := c.find(ctx, who, server, database, user)
+	if err != nil {
+		return Backend{}, err
+	}
+	r, err := c.roleNamed(ctx, srv, user)
+	if err != nil {
+		return Backend{}, err
+	}
+	scope, err := c.mayTake(ctx, who, srv, r, database, user)
+	if err != nil {
+		return Backend{}, err
+	}
+	if err := c.decide(ctx, who, scope, again); err != nil {
+		return Backend{}, err
+	}
+	password, err := c.passwordOf(ctx, r)
+	if err != nil {
+		return Backend{}, err
+	}
+	return Backend{Server: srv.id, Addr: srv.addr, TLS: srv.tls, User: r.name, Password: password, Database: database}, nil
+}
+
+// decide asks the guard. About an open session it asks quietly first: every
+// change of rights asks about every session, and a record of each "still yes"
+// would drown the log.
+func (c *Connector) decide(ctx context.Context, who az.Principal, scope az.ID, again bool) error {
+	if again {
+		d, err := c.cfg.Guard.Explain(ctx, who.ObjectID, actionLogin, scope)
+		if err != nil || d.Allowed {
+			return err
+		}
+	}
+	return c.cfg.Guard.Check(ctx, who, actionLogin, scope)
+}
+
+// mayTake says at which scope the login is to be decided, if the role is mapped
+// to the principal for the database. A refusal is recorded.
+func (c *Connector) mayTake(ctx context.Context, who az.Principal, srv *served, r *role, database, user string) (az.ID, error) {
+	reason, code := "", "RoleNotMapped"
+	scope, known := r.scope(srv, database)
+	switch {
+	case !srv.entra:
+		reason = "authentication by token is turned off for the server"
+	case r == nil || !r.ready:
+		reason = "the role is not mapped to anybody"
+	case !known:
+		reason = "the role is not mapped for this database"
+	default:
+		mine, err := c.holds(ctx, who.ObjectID, r)
+		if err != nil || mine {
+			return scope, err
+		}
+		reason = "the role is mapped to somebody else"
+		if r.kind == az.User && who.Kind == az.ServicePrincipal {
+			code = gateway.WrongTokenType
+		}
+	}
+	err := c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: who, Action: actionLogin.Name, Where: srv.id.String(),
+		Outcome: guard.Refused, Reason: reason, Detail: fmt.Sprintf("user %q database %q", user, database)})
+	if err != nil {
+		return az.ID{}, err
+	}
+	return az.ID{}, az.Errorf(az.Forbidden, code, "The login as %q was refused: %s.", user, reason)
+}
+
+// scope is where the right to log in to a database as the role is asked for.
+func (r *role) scope(srv *served, database string) (az.ID, bool) {
+	if r == nil {
+		return az.ID{}, false
+	}
+	if id, ok := r.scopes[database]; ok {
+		return id, true
+	}
+	return databaseScope(srv.id, database), r.admin
+}
+
+// holds reports whether the role is the principal's: by its own object id, or
+// by a group it is in at this moment. The principal must exist and be enabled.
+func (c *Connector) holds(ctx context.Context, oid string, r *role) (bool, error) {
+	o, ok, err := c.cfg.Directory.Get(ctx, oid)
+	if err != nil || !ok || !o.Enabled {
+		return false, err
+	}
+	if r.kind == az.Group {
+		return c.cfg.Guard.InGroup(ctx, oid, r.holder)
+	}
+	return r.holder == oid, nil
+}
+
+// find returns a server by the name a client gave. A client that gives none,
+// because it connects to an address, means the only server there is, or the
+// only one on which the role it asks for is its own.
+func (c *Connector) find(ctx context.Context, who az.Principal, name, database, user string) (*served, error) {
+	all := c.known.Load()
+	if all == nil {
+		var err error
+		if all, err = c.readServers(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if s := (*all)[strings.ToLower(name)]; s != nil {
+		return s, nil
+	}
+	if name != "" {
+		return nil, az.Errorf(az.Invalid, "ServerNotFound", "there is no server of this name")
+	}
+	var found []*served
+	for _, s := range *all {
+		if len(*all) == 1 {
+			return s, nil
+		}
+		r, err := c.roleNamed(ctx, s, user)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := r.scope(s, database); !ok {
+			continue
+		}
+		mine, err := c.holds(ctx, who.ObjectID, r)
+		if err != nil {
+			return nil, err
+		}
+		if mine {
+			found = append(found, s)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	return nil, az.Errorf(az.Invalid, "ServerNotNamed", "the connection names no server: connect to <server>.%s, or name it by options=endpoint=<server> or <user>@<server>", c.cfg.Names.Suffix(az.SurfacePostgres))
+}
+
+func (c *Connector) readServers(ctx context.Context) (*map[string]*served, error) {
+	c.mu.Lock()
+	gen := c.gen
+	c.mu.Unlock()
+	rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: ServerType})
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]*served, len(rows))
+	for _, row := range rows {
+		var b struct {
+			Properties serverProperties `json:"properties"`
+		}
+		if err := json.Unmarshal(row.Body, &b); err != nil || b.Properties.Hawser == nil {
+			continue // one that cannot be read lets nobody in
+		}
+		h := b.Properties.Hawser
+		real := backend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate}
+		cfg, err := real.tls()
+		if err != nil {
+			continue
+		}
+		all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, addr: real.addr(), tls: cfg,
+			entra: b.Properties.AuthConfig == nil || b.Properties.AuthConfig.ActiveDirectoryAuth != disabled}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gen == gen { // else it changed while it was read, and the next one reads again
+		c.known.Store(&all)
+	}
+	return &all, nil
+}
+
+// roleNamed returns the mapping of a role's name; nil if there is none.
+func (c *Connector) roleNamed(ctx context.Context, srv *served, name string) (*role, error) {
+	k := roleKey{srv.id.Key(), name}
+	r, gen := c.roles.get(k)
+	if r != nil || checkName("role", name) != nil {
+		return r, nil
+	}
+	row, ok, err := c.cfg.Store.Resource(ctx, principalID(srv.id, name))
+	if err != nil || !ok {
+		return nil, err
+	}
+	p, err := readPrincipal(row)
+	if err != nil || p.Properties.RoleName != name {
+		return nil, err
+	}
+	r = &role{id: row.ID, name: name, holder: p.Properties.PrincipalID, kind: p.Properties.PrincipalType,
+		ready: p.Properties.Status == roleReady, scopes: map[string]az.ID{}}
+	for _, u := range p.Properties.Uses {
+		switch {
+		case u.Pending:
+		case u.Database == "":
+			r.admin = p.Properties.IsAdmin
+		default:
+			r.scopes[u.Database] = databaseScope(srv.id, u.Database)
+		}
+	}
+	c.roles.put(gen, k, r)
+	return r, nil
+}
+
+// passwordOf opens the role's password, once for as long as the role does not
+// change.
+func (c *Connector) passwordOf(ctx context.Context, r *role) (az.Secret, error) {
+	if s := r.password.Load(); s != nil {
+		return *s, nil
+	}
+	p, err := c.principals.Load(ctx, r.id)
+	if err != nil {
+		return az.Secret{}, err
+	}
+	if p == nil || p.Secrets[passwordSecret].IsZero() {
+		return az.Secret{}, az.Errorf(az.Unavailable, "RoleChanged", "the role is being changed: try again")
+	}
+	s := p.Secrets[passwordSecret]
+	r.password.Store(&s)
+	return s, nil
+}

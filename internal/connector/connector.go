@@ -1,0 +1,130 @@
+package connector
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hawser/hawser/internal/arm"
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/directory"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/site"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// The resource types of this package.
+const (
+	ServerType        = "Microsoft.DBforPostgreSQL/flexibleServers"
+	DatabaseType      = ServerType + "/databases"
+	AdministratorType = ServerType + "/administrators"
+	FirewallRuleType  = ServerType + "/firewallRules"
+	PrincipalType     = ServerType + "/principals" // ours: Azure keeps these in the server
+	LinkerType        = "Microsoft.ServiceLinker/linkers"
+	DryRunType        = "Microsoft.ServiceLinker/dryruns"
+)
+
+// Config is what a Connector is made of. All but Clock, Log and RotateAfter
+// are needed.
+type Config struct {
+	Store     *store.Store
+	Guard     *guard.Guard
+	API       *arm.API // where its types are registered
+	Directory *directory.Directory
+	Sites     *site.Sites
+	Names     az.Names
+	Clock     az.Clock
+	Log       *slog.Logger
+	// Endpoint says where an app reaches a server's gateway: <server>.postgres.D
+	// where names resolve, 127.0.0.1 where they don't, and the gateway's port.
+	Endpoint func(server string) (host string, port int)
+	// RotateAfter is how old a backend password may get; 0 means DefaultRotateAfter.
+	RotateAfter time.Duration
+}
+
+// DefaultRotateAfter is how old a backend password gets. Nobody but the plane
+// knows it, so this only bounds what a stolen backup of the plane is good for.
+const DefaultRotateAfter = 30 * 24 * time.Hour
+
+// Connector is Service Connector for PostgreSQL. Its methods may be called
+// concurrently.
+type Connector struct {
+	cfg            Config
+	servers        *arm.Type[serverProperties]
+	databases      *arm.Type[databaseProperties]
+	administrators *arm.Type[administratorProperties]
+	firewall       *arm.Type[firewallProperties]
+	principals     *arm.Type[principalProperties]
+	linkers        *arm.Type[linkerProperties]
+	dryRuns        *arm.Type[dryRunProperties]
+
+	known atomic.Pointer[map[string]*served] // servers by folded name; nil: to be read
+	mu    sync.Mutex                         // guards gen and the writing of known
+	gen   uint64                             // counts changes of servers
+	roles roleCache
+}
+
+// New makes a connector. Register gives it an address, and Run is to be
+// started by whoever made it.
+func New(cfg Config) *Connector {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.RotateAfter == 0 {
+		cfg.RotateAfter = DefaultRotateAfter
+	}
+	c := &Connector{cfg: cfg}
+	c.servers, c.databases, c.firewall = c.serverType(), c.databaseType(), c.firewallType()
+	c.administrators, c.principals = c.administratorType(), c.principalType()
+	c.linkers, c.dryRuns = c.linkerType(), c.dryRunType()
+	cfg.Store.Listen(c.note)
+	return c
+}
+
+// Register adds the types and the routes beside them to the front door.
+func (c *Connector) Register(api *arm.API) {
+	api.Register(c.Types()...)
+	c.routes(api)
+}
+
+// Types are the ARM types of servers and connections. A cascade deletes what
+// was registered last first.
+func (c *Connector) Types() []arm.AnyType {
+	return []arm.AnyType{c.servers, c.databases, c.firewall, c.principals, c.administrators, c.linkers, c.dryRuns}
+}
+
+const (
+	// sweepEvery is how often connections that were left half made are looked
+	// for, and roles whose server was away when they should have been dropped.
+	sweepEvery = time.Minute
+	// rotateEvery is how often the ages of backend passwords are looked at.
+	rotateEvery = time.Hour
+)
+
+// Run does the connector's own work until ctx ends.
+func (c *Connector) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	var rotated time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("connector: left-over roles could not be looked through", "error", err)
+		}
+		if now := c.cfg.Clock(); now.Sub(rotated) > rotateEvery {
+			rotated = now
+			if err := c.RotateBackendPasswords(ctx); err != nil && ctx.Err() == nil {
+				c.cfg.Log.Warn("connector: backend passwords could not be rotated", "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,404 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hawser/hawser/internal/arm"
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/site"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// plan is what a connection is going to be: the request, validated, with
+// everything in it found. It has changed nothing.
+type plan struct {
+	c      *Connector
+	linker *arm.Resource[linkerProperties]
+	old    *arm.Resource[linkerProperties] // nil: a new one
+	site   az.ID
+	server az.ID
+	rights []need
+	real   *backend      // after find
+	who    site.Assigned // the identity; zero PrincipalID: it is to be made
+	prev   []roleUse     // what the connection had of its role before
+}
+
+// need is a right that the caller must have beside that on the linker.
+type need struct {
+	action guard.Action
+	scope  az.ID
+}
+
+// maxLinkerName leaves room for "aad_" in PostgreSQL's 63 bytes. Source of the
+// characters: Service Connector, "connection name".
+const maxLinkerName = 59
+
+// plan reads a request and refuses what it cannot mean. It looks at nothing
+// that the caller might not see.
+func (c *Connector) plan(ctx context.Context, call *arm.Call, r, old *arm.Resource[linkerProperties]) (*plan, error) {
+	p := &plan{c: c, linker: r, old: old, site: r.ID.Parent()}
+	props := &r.Properties
+	given := &made{}
+	if props.Made != nil {
+		given = props.Made
+	}
+	props.Made = &made{}
+	if !p.site.IsType(site.Type) {
+		return nil, az.Errorf(az.Invalid, "UnsupportedSource", "Connections are served for apps (%s) only.", site.Type)
+	}
+	if !validLinkerName(r.ID.Name()) {
+		return nil, az.Errorf(az.Invalid, "InvalidLinkerName", "A connection's name must have 1 to %d letters, digits, dots, dashes and underscores.", maxLinkerName)
+	}
+	if err := p.takeTarget(); err != nil {
+		return nil, err
+	}
+	var err error
+	if props.ClientType, err = checkClient(props.ClientType); err != nil {
+		return nil, err
+	}
+	if props.Made.Access, err = parseAccess(string(given.Access)); err != nil {
+		return nil, err
+	}
+	if err := p.takeAuth(); err != nil {
+		return nil, err
+	}
+	if err := p.takePrefix(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkKeys(props.ConfigurationInfo); err != nil {
+		return nil, err
+	}
+	p.needRights()
+	return p, nil
+}
+
+func validLinkerName(s string) bool {
+	if s == "" || len(s) > maxLinkerName {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c != '_' && c != '-' && c != '.' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *plan) takeTarget() error {
+	t := p.linker.Properties.TargetService
+	bad := az.Errorf(az.Invalid, "UnsupportedTarget", "targetService must be of the type AzureResource, and its id that of a database: …/providers/%s/{database}.", DatabaseType)
+	if t == nil || t.Type != "" && !strings.EqualFold(t.Type, "AzureResource") {
+		return bad
+	}
+	id, err := az.ParseID(t.ID)
+	if err != nil || !id.IsType(DatabaseType) || id.IsCollection() {
+		return bad
+	}
+	t.Type = "AzureResource"
+	p.server = id.Parent()
+	m := p.linker.Properties.Made
+	m.Server, m.Database = p.server, id.Name()
+	return checkName("database", m.Database)
+}
+
+func (p *plan) takeAuth() error {
+	a := p.linker.Properties.AuthInfo
+	if a == nil {
+		return az.Errorf(az.Invalid, "MissingAuthInfo", "A connection needs authInfo; the way without a secret is {\"authType\":\"%s\"}.", authSystem)
+	}
+	copied := *a // the one given may be another resource's
+	a = &copied
+	p.linker.Properties.AuthInfo = a
+	for _, known := range []string{authSystem, authUser, authSecret} {
+		if strings.EqualFold(a.AuthType, known) {
+			a.AuthType = known
+		}
+	}
+	switch a.AuthType {
+	case authSystem:
+		a.ClientID, a.SecretInfo = "", nil
+	case authUser:
+		a.SecretInfo = nil
+		if !az.IsGUID(a.ClientID) {
+			return az.Errorf(az.Invalid, "MissingClientId", "A connection with a user-assigned identity needs its clientId.")
+		}
+	case authSecret:
+		return p.takeSecret(a)
+	default:
+		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The authentication type is not served for PostgreSQL; use %s, %s or %s.", authSystem, authUser, authSecret)
+	}
+	p.linker.Secrets = nil
+	if s := p.linker.Properties.SecretStore; s != nil && s.KeyVaultID == "" {
+		p.linker.Properties.SecretStore = nil
+	}
+	if a.UserName != "" {
+		return checkRole(a.UserName)
+	}
+	return nil
+}
+
+// takeSecret moves a password from the body to the resource's Secrets. It ends
+// up in the site's settings, sealed like all of them.
+func (p *plan) takeSecret(a *authInfo) error {
+	if s := p.linker.Properties.SecretStore; s != nil && s.KeyVaultID != "" {
+		return az.Errorf(az.Invalid, "UnsupportedSecretStore", "secretStore.keyVaultId is not served: put the password into the vault and give its URI as a keyVaultSecretUri, or leave the vault out: settings are sealed.")
+	}
+	if err := checkName("database login", a.Name); err != nil {
+		return err
+	}
+	given := az.Secret{}
+	if i := a.SecretInfo; i != nil {
+		kept := secretInfo{SecretType: i.SecretType}
+		switch strings.ToLower(i.SecretType) {
+		case "rawvalue":
+			given = az.NewSecret(i.Value)
+		case "keyvaultsecreturi":
+			if !p.separatePassword() {
+				return az.Errorf(az.Invalid, "UnsupportedSecretType", "The settings of the client type %s hold the password inside a connection string, where a Key Vault reference cannot stand; use nodejs, django, springBoot or none.", p.linker.Properties.ClientType)
+			}
+			given = az.NewSecret("@Microsoft.KeyVault(SecretUri=" + i.Value + ")")
+			kept.Value = i.Value
+		default:
+			return az.Errorf(az.Invalid, "UnsupportedSecretType", "secretInfo.secretType must be rawValue or keyVaultSecretUri.")
+		}
+		if i.Value == "" && p.old != nil {
+			given = p.old.Secrets[linkerSecret]
+		}
+		a.SecretInfo = &kept
+	} else if p.old != nil {
+		given = p.old.Secrets[linkerSecret]
+	}
+	if given.IsZero() {
+		return az.Errorf(az.Invalid, "MissingSecret", "A connection with the authentication type secret needs name and secretInfo; the way without a secret is %s.", authSystem)
+	}
+	p.linker.Secrets = map[string]az.Secret{linkerSecret: given}
+	return nil
+}
+
+func (p *plan) separatePassword() bool {
+	switch strings.ToLower(p.linker.Properties.ClientType) {
+	case "nodejs", "django", "springboot", "none":
+		return true
+	}
+	return false
+}
+
+// takePrefix gives the first connection of a site to PostgreSQL the short
+// names, and later ones names of their own. A connection keeps what it has.
+func (p *plan) takePrefix(ctx context.Context) error {
+	m := p.linker.Properties.Made
+	m.Prefix = prefix
+	if p.old != nil && p.old.Properties.Made != nil {
+		m.Prefix = p.old.Properties.Made.Prefix
+		return nil
+	}
+	others, err := p.c.linkers.LoadIn(ctx, p.site)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		if !o.ID.Equal(p.linker.ID) && o.Properties.Made != nil && o.Properties.Made.Prefix == prefix {
+			m.Prefix = ownPrefix(p.linker.ID.Name())
+		}
+	}
+	return nil
+}
+
+func checkKeys(i *configurationInfo) error {
+	if i == nil {
+		return nil
+	}
+	for _, v := range i.CustomizedKeys {
+		if len(v) > 256 || strings.ContainsAny(v, "=\x00\n\r") {
+			return az.Errorf(az.Invalid, "InvalidCustomizedKeys", "A name in customizedKeys cannot be that of a setting.")
+		}
+	}
+	return nil
+}
+
+// needRights lists what the caller must be allowed to do to both sides: a
+// connection is not a way around what somebody may do by hand.
+func (p *plan) needRights() {
+	scope := databaseScope(p.server, p.linker.Properties.Made.Database)
+	p.rights = []need{{actionReadServer, p.server}, {actionWriteConfig, p.site}}
+	if p.linker.Properties.AuthInfo.AuthType != authSecret {
+		p.rights = append(p.rights, need{actionWritePrincipal, p.server}, need{actionAssignRole, scope})
+	}
+}
+
+// find looks up both sides, after the rights were asked for.
+func (p *plan) find(ctx context.Context) error {
+	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
+	r, err := p.c.servers.Load(ctx, p.server)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return az.Errorf(az.NotFound, "ResourceNotFound", "The PostgreSQL server '%s' was not found. Attach it, or check its name and resource group.", p.server.Name())
+	}
+	p.real, m.Server, p.server = backendOf(r), r.ID, r.ID
+	if err := p.real.has(ctx, m.Database); err != nil {
+		return err
+	}
+	if a.AuthType == authSecret {
+		m.User, m.Host, m.Port = a.Name, p.real.Host, p.real.Port
+		return nil
+	}
+	if c := r.Properties.AuthConfig; c != nil && c.ActiveDirectoryAuth == disabled {
+		return az.Errorf(az.Invalid, "EntraAuthDisabled", "Authentication by token is turned off for the server '%s': set its authConfig.activeDirectoryAuth to Enabled.", r.ID.Name())
+	}
+	m.Host, m.Port = p.c.cfg.Endpoint(p.server.Name())
+	m.Kind = az.ServicePrincipal
+	return nil
+}
+
+// has refuses a database that is not there.
+func (b *backend) has(ctx context.Context, database string) error {
+	conn, err := b.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	return conn.Close(context.WithoutCancel(ctx))
+}
+
+// identity finds the identity that the connection is for.
+func (p *plan) identity(ctx context.Context, caller az.Principal) error {
+	all, err := p.c.cfg.Sites.IdentitiesOf(ctx, caller, p.site)
+	if err != nil {
+		return err
+	}
+	a := p.linker.Properties.AuthInfo
+	for _, one := range all {
+		if a.AuthType == authSystem && one.ID.IsRoot() || a.AuthType == authUser && strings.EqualFold(one.ClientID, a.ClientID) {
+			p.who = one
+			return nil
+		}
+	}
+	if a.AuthType == authUser {
+		return az.Errorf(az.Invalid, "IdentityNotAssigned", "No identity with the client id %s is assigned to the app '%s'. Assign it first.", a.ClientID, p.site.Name())
+	}
+	return nil
+}
+
+// role names the database role: what the request says, else aad_{connection};
+// if that is another principal's on this server, with a suffix that is always
+// the same for this one.
+func (p *plan) role(ctx context.Context) error {
+	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
+	m.PrincipalID, m.User = p.who.PrincipalID, a.UserName
+	if m.User == "" {
+		m.User = "aad_" + p.linker.ID.Name()
+		taken, err := p.c.principals.Load(ctx, principalID(p.server, m.User))
+		if err != nil {
+			return err
+		}
+		if taken != nil && taken.Properties.PrincipalID != m.PrincipalID {
+			suffix := "_" + az.NamedGUID("hawser/role-suffix", m.PrincipalID)[:8]
+			m.User = m.User[:min(len(m.User), maxName-len(suffix))] + suffix
+		}
+	}
+	scope := databaseScope(p.server, m.Database)
+	m.Role, m.Assignment = principalID(p.server, m.User), assignmentID(p.linker.ID, scope)
+	return checkRole(m.User)
+}
+
+func (p *plan) claim() claim {
+	m := p.linker.Properties.Made
+	return claim{Server: p.server, By: p.linker.ID, Role: m.User, OID: m.PrincipalID, Kind: m.Kind, Database: m.Database, Access: m.Access}
+}
+
+// step is a part of a connection. undo must work whether do has finished, has
+// stopped half way or was done twice.
+type step struct {
+	name string
+	do   func(context.Context) error
+	undo func(context.Context) error // nil: there is nothing to undo
+}
+
+// steps are what is to be done outside the plane's own store, in order.
+func (p *plan) steps(caller az.Principal) []step {
+	if p.linker.Properties.AuthInfo.AuthType == authSecret {
+		return []step{{name: "write the connection down", do: p.rehearse}}
+	}
+	made := false
+	return []step{
+		{
+			name: "turn the app's identity on",
+			do: func(ctx context.Context) (err error) {
+				if err := p.identity(ctx, caller); err != nil || p.who.PrincipalID != "" {
+					return err
+				}
+				made = true
+				p.who, err = p.c.cfg.Sites.EnsureSystemIdentity(ctx, caller, p.site)
+				return err
+			},
+			undo: func(ctx context.Context) error {
+				if !made {
+					return nil
+				}
+				return p.c.cfg.Sites.DropSystemIdentity(ctx, caller, p.site)
+			},
+		},
+		{
+			name: "make the database role and grant its access",
+			do: func(ctx context.Context) error {
+				if err := p.role(ctx); err != nil {
+					return err
+				}
+				return p.c.makeRole(ctx, p.real, p.claim(), &p.prev)
+			},
+			undo: func(ctx context.Context) error { return p.c.dropClaim(ctx, p.claim(), p.prev) },
+		},
+		{
+			name: "write the connection down",
+			do:   p.rehearse,
+		},
+	}
+}
+
+// errRehearsed ends a transaction that was only to be tried.
+var errRehearsed = az.Errorf(az.Conflict, "Rehearsed", "")
+
+// rehearse writes the connection in a transaction that is not committed. What
+// could stop the real one is found while the steps can still be undone; what
+// stops it all the same (the store is lost just then) is left to Sweep.
+func (p *plan) rehearse(ctx context.Context) error {
+	err := p.c.cfg.Store.Write(ctx, func(tx *store.Tx) error {
+		if err := p.c.applyLinker(tx, p.linker, p.old); err != nil {
+			return err
+		}
+		return errRehearsed
+	})
+	if errors.Is(err, errRehearsed) {
+		return nil
+	}
+	return err
+}
+
+// perform does steps in order; when one fails, it undoes those before it, the
+// last first, and that one too.
+func (c *Connector) perform(ctx context.Context, steps []step) error {
+	for i, s := range steps {
+		err := s.do(ctx)
+		if err == nil {
+			continue
+		}
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+		defer cancel()
+		for ; i >= 0; i-- {
+			if steps[i].undo == nil {
+				continue
+			}
+			if uerr := steps[i].undo(undo); uerr != nil {
+				c.cfg.Log.Warn("connector: a step of a connection could not be undone", "step", steps[i].name, "error", uerr)
+			}
+		}
+		return fmt.Errorf("cannot %s: %w", s.name, err)
+	}
+	return nil
+}

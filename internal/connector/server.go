@@ -1,0 +1,373 @@
+package connector
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/hawser/hawser/internal/arm"
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// versions are the api-versions that az 2.45 and azurerm send
+// (wire/arm-graph.md §4, §8); any other is served, too.
+var versions = []string{"2022-12-01", "2023-12-01-preview", "2024-08-01", "2025-08-01"}
+
+// serverProperties is a flexible server. It adopts a real one, which Hawser
+// says and Azure has no words for.
+type serverProperties struct {
+	AdministratorLogin string `json:"administratorLogin,omitempty"`
+	// AdministratorLoginPassword is what a body brings; Check moves it to the
+	// resource's Secrets.
+	AdministratorLoginPassword string          `json:"administratorLoginPassword,omitempty"`
+	Version                    string          `json:"version,omitempty"`
+	Storage                    json.RawMessage `json:"storage,omitempty"`
+	Backup                     json.RawMessage `json:"backup,omitempty"`
+	Network                    json.RawMessage `json:"network,omitempty"`
+	HighAvailability           json.RawMessage `json:"highAvailability,omitempty"`
+	AuthConfig                 *authConfig     `json:"authConfig,omitempty"`
+	Hawser                     *realServer     `json:"hawser,omitempty"`
+}
+
+type authConfig struct {
+	ActiveDirectoryAuth string `json:"activeDirectoryAuth,omitempty"`
+	PasswordAuth        string `json:"passwordAuth,omitempty"`
+	TenantID            string `json:"tenantId,omitempty"`
+}
+
+// realServer is where the real server is.
+type realServer struct {
+	// URL is postgres://owner:password@host:port/database?sslmode=…, all in
+	// one. It is taken apart and never stored.
+	URL           string `json:"url,omitempty"`
+	Host          string `json:"host,omitempty"`
+	Port          int    `json:"port,omitempty"`
+	SSLMode       string `json:"sslMode,omitempty"`
+	CACertificate string `json:"caCertificate,omitempty"` // PEM
+	Database      string `json:"database,omitempty"`      // where the owner logs in
+}
+
+const (
+	enabled  = "Enabled"
+	disabled = "Disabled"
+)
+
+// maxRootCert bounds caCertificate: some tens of certificates.
+const maxRootCert = 256 << 10
+
+func (c *Connector) serverType() *arm.Type[serverProperties] {
+	return arm.Define(ServerType, versions, arm.Hooks[serverProperties]{
+		Check: c.checkServer, Apply: c.applyServer, View: c.viewServer,
+	})
+}
+
+func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Resource[serverProperties]) error {
+	p := &r.Properties
+	if !validServerName(r.ID.Name()) {
+		return az.Errorf(az.Invalid, "InvalidServerName", "A server's name must have 1 to 63 lower-case letters, digits and dashes, with no dash at either end: it becomes a host name.")
+	}
+	if r.Location == "" {
+		r.Location = arm.DefaultLocation
+	}
+	if old != nil {
+		keepServer(p, &old.Properties)
+	}
+	if p.Hawser == nil {
+		return az.Errorf(az.Invalid, "ServerNeedsBackend",
+			"Hawser makes no PostgreSQL servers, it adopts real ones: give properties.hawser (host, port, sslMode) with the administrator's login and password, or use: hawser attach %s postgres://…", r.ID.Name())
+	}
+	if err := c.takeCredential(r); err != nil {
+		return err
+	}
+	if err := c.checkAuthConfig(p); err != nil {
+		return err
+	}
+	b := backendOf(r)
+	if err := b.check(); err != nil {
+		return err
+	}
+	if old != nil && b.same(backendOf(old)) {
+		return nil // a change of something else must work while the server is away
+	}
+	version, err := b.adopt(ctx)
+	if err != nil {
+		return err
+	}
+	p.Version, p.Hawser.SSLMode = version, b.SSLMode
+	return nil
+}
+
+// keepServer fills in what a body leaves out.
+func keepServer(p, old *serverProperties) {
+	if p.Hawser == nil {
+		p.Hawser = old.Hawser
+	}
+	if p.AdministratorLogin == "" {
+		p.AdministratorLogin = old.AdministratorLogin
+	}
+	if p.AuthConfig == nil {
+		p.AuthConfig = old.AuthConfig
+	}
+	p.Version = old.Version
+}
+
+// takeCredential moves the owner's password to the resource's Secrets and
+// takes a URL apart.
+func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) error {
+	p := &r.Properties
+	h := *p.Hawser // the one given may be another resource's
+	p.Hawser = &h
+	if h.URL != "" {
+		password, err := h.takeURL(p)
+		if err != nil {
+			return err
+		}
+		if password != "" {
+			p.AdministratorLoginPassword = password
+		}
+	}
+	if h.Port == 0 {
+		h.Port = 5432
+	}
+	if h.SSLMode == "" {
+		h.SSLMode = sslPrefer
+	}
+	if h.Database == "" {
+		h.Database = "postgres"
+	}
+	if p.AdministratorLoginPassword != "" {
+		r.Secrets = map[string]az.Secret{passwordSecret: az.NewSecret(p.AdministratorLoginPassword)}
+		p.AdministratorLoginPassword = ""
+	}
+	return nil
+}
+
+func (h *realServer) takeURL(p *serverProperties) (password string, err error) {
+	bad := az.Errorf(az.Invalid, "InvalidServerURL", "The server's URL must have the form postgres://owner:password@host:port/database?sslmode=require; in a name or password, write characters such as @ : / as %%40 %%3A %%2F.")
+	u, err := url.Parse(h.URL)
+	h.URL = ""
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Hostname() == "" && u.Query().Get("host") == "" {
+		return "", bad // the cause would hold the URL
+	}
+	h.Host = u.Hostname()
+	if port := u.Port(); port != "" {
+		if h.Port, err = strconv.Atoi(port); err != nil {
+			return "", bad
+		}
+	}
+	if d := strings.TrimPrefix(u.Path, "/"); d != "" {
+		h.Database = d
+	}
+	for k, v := range u.Query() {
+		switch k {
+		case "sslmode":
+			h.SSLMode = v[0]
+		case "host":
+			h.Host = v[0]
+		case "application_name", "connect_timeout", "target_session_attrs", "channel_binding":
+		default:
+			return "", az.Errorf(az.Invalid, "InvalidServerURL", "The parameter %q of the server's URL is not served here; give a CA as caCertificate.", k)
+		}
+	}
+	if u.User != nil {
+		p.AdministratorLogin = u.User.Username()
+		password, _ = u.User.Password()
+	}
+	return password, nil
+}
+
+func (c *Connector) checkAuthConfig(p *serverProperties) error {
+	a := authConfig{ActiveDirectoryAuth: enabled, PasswordAuth: enabled}
+	if p.AuthConfig != nil {
+		a = *p.AuthConfig
+	}
+	for _, v := range []*string{&a.ActiveDirectoryAuth, &a.PasswordAuth} {
+		switch strings.ToLower(*v) {
+		case "", "enabled":
+			*v = enabled
+		case "disabled":
+			*v = disabled
+		default:
+			return az.Errorf(az.Invalid, "InvalidAuthConfig", "The members of authConfig must be Enabled or Disabled.")
+		}
+	}
+	if a.TenantID != "" && !strings.EqualFold(a.TenantID, c.cfg.Names.Tenant) && !strings.EqualFold(a.TenantID, az.AliasTenant) {
+		return az.Errorf(az.Invalid, "InvalidAuthConfig", "authConfig.tenantId is not this plane's tenant.")
+	}
+	a.TenantID = c.cfg.Names.Tenant
+	p.AuthConfig = &a
+	return nil
+}
+
+func backendOf(r *arm.Resource[serverProperties]) *backend {
+	h := r.Properties.Hawser
+	return &backend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate, Database: h.Database,
+		Owner: r.Properties.AdministratorLogin, Password: r.Secrets[passwordSecret]}
+}
+
+// same reports whether two lead to the same server as the same owner.
+func (b *backend) same(o *backend) bool {
+	return b.Host == o.Host && b.Port == o.Port && b.SSLMode == o.SSLMode && b.RootCert == o.RootCert && b.Database == o.Database &&
+		b.Owner == o.Owner && subtle.ConstantTimeCompare([]byte(b.Password.Reveal()), []byte(o.Password.Reveal())) == 1
+}
+
+func (b *backend) check() error {
+	bad := func(format string, args ...any) error { return az.Errorf(az.Invalid, "InvalidServer", format, args...) }
+	switch {
+	case b.Host == "" || len(b.Host) > 255 || strings.ContainsAny(b.Host, " \t\r\n\x00,@"):
+		return bad("properties.hawser.host must be the name or address of one server, or the directory of its Unix socket.")
+	case b.Port < 1 || b.Port > 65535:
+		return bad("properties.hawser.port must be from 1 to 65535.")
+	case b.Password.IsZero() && !strings.HasPrefix(b.Host, "/"):
+		return bad("The administrator's password is missing: give administratorLoginPassword.")
+	case len(b.RootCert) > maxRootCert:
+		return bad("caCertificate may have %d bytes.", maxRootCert)
+	}
+	switch b.SSLMode {
+	case sslDisable, sslPrefer, sslRequire, sslVerifyCA, sslVerifyFull:
+	default:
+		return bad("properties.hawser.sslMode must be disable, prefer, require, verify-ca or verify-full.")
+	}
+	if err := checkName("administrator login", b.Owner); err != nil {
+		return err
+	}
+	if _, err := b.tls(); err != nil {
+		return err
+	}
+	return checkName("database", b.Database)
+}
+
+// adopt logs the owner in and finds out whether it can do what is needed. What
+// fails here is the request's fault: nothing is stored.
+func (b *backend) adopt(ctx context.Context) (version string, err error) {
+	conn, err := b.pin(ctx)
+	if err != nil {
+		var e *az.Error
+		if errors.As(err, &e) {
+			copied := *e
+			copied.Kind = az.Invalid
+			return "", &copied
+		}
+		return "", err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var number int
+	var may bool
+	err = conn.QueryRow(ctx, `select current_setting('server_version_num')::int, rolsuper or rolcreaterole from pg_roles where rolname = current_user`).Scan(&number, &may)
+	if err != nil {
+		return "", sqlFault("look at the server", err)
+	}
+	if number < minVersion {
+		return "", az.Errorf(az.Invalid, "ServerTooOld", "The server's PostgreSQL is older than version %d, which is the oldest served here.", minVersion/10000)
+	}
+	if !may {
+		return "", az.Errorf(az.Invalid, "OwnerLacksPrivilege", "The administrator login %q may not create roles: as a superuser, run ALTER ROLE %s CREATEROLE, or give another login.", b.Owner, ident(b.Owner))
+	}
+	return strconv.Itoa(number / 10000), nil
+}
+
+// minVersion is the first with SCRAM verifiers (10) and default privileges on
+// schemas (10). Source: PostgreSQL release notes.
+const minVersion = 100000
+
+// applyServer keeps names unique on the plane: they are host names.
+func (c *Connector) applyServer(tx *store.Tx, r, old *arm.Resource[serverProperties]) error {
+	if old != nil {
+		return nil
+	}
+	all, err := tx.Resources(store.ResourceQuery{Type: ServerType})
+	if err != nil {
+		return err
+	}
+	for _, row := range all {
+		if strings.EqualFold(row.ID.Name(), r.ID.Name()) && !row.ID.Equal(r.ID) {
+			return az.Errorf(az.Conflict, "ServerNameAlreadyExists", "Specified server name is already used.")
+		}
+	}
+	return nil
+}
+
+// validServerName: the name is a label of a host name, and the gateway finds
+// servers by it.
+func validServerName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// viewServer shows a server with all the members that az 2.45 asks for
+// (wire/arm-graph.md §6).
+func (c *Connector) viewServer(_ context.Context, _ *arm.Call, r *arm.Resource[serverProperties]) (any, error) {
+	p := r.Properties
+	if len(r.SKU) == 0 {
+		r.SKU = json.RawMessage(`{"name":"Standard_D2s_v3","tier":"GeneralPurpose"}`)
+	}
+	or := func(v json.RawMessage, standard string) json.RawMessage {
+		if len(v) == 0 || string(v) == "null" {
+			return json.RawMessage(standard)
+		}
+		return v
+	}
+	return map[string]any{
+		"administratorLogin":       p.AdministratorLogin,
+		"version":                  p.Version,
+		"state":                    "Ready",
+		"fullyQualifiedDomainName": c.cfg.Names.Of(az.SurfacePostgres, r.ID.Name()),
+		"replicationRole":          "Primary",
+		"storage":                  or(p.Storage, `{"storageSizeGB":32}`),
+		"backup":                   or(p.Backup, `{"backupRetentionDays":7,"geoRedundantBackup":"Disabled"}`),
+		"network":                  or(p.Network, `{"publicNetworkAccess":"Enabled"}`),
+		"highAvailability":         or(p.HighAvailability, `{"mode":"Disabled","state":"NotEnabled"}`),
+		"authConfig":               p.AuthConfig,
+		"hawser":                   p.Hawser,
+	}, nil
+}
+
+// server reads a server with its owner's credential.
+func (c *Connector) server(ctx context.Context, id az.ID) (*backend, error) {
+	r, err := c.servers.Load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, az.Errorf(az.NotFound, "ResourceNotFound", "The PostgreSQL server '%s' was not found. Attach it, or check its name and resource group.", id.Name())
+	}
+	return backendOf(r), nil
+}
+
+// databaseExists asks the real server.
+func databaseExists(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
+	var there bool
+	err := conn.QueryRow(ctx, `select exists (select 1 from pg_database where datname = $1 and datallowconn and not datistemplate)`, name).Scan(&there)
+	if err != nil {
+		return false, sqlFault("look for the database", err)
+	}
+	return there, nil
+}
+
+// databaseScope is where the right to log in to a database is asked for. The
+// name of a database may hold what an id cannot: then it is the server.
+func databaseScope(server az.ID, database string) az.ID {
+	if strings.ContainsAny(database, "/\x00") {
+		return server
+	}
+	id, err := az.ParseID(fmt.Sprintf("%s/databases/%s", server, database))
+	if err != nil {
+		return server
+	}
+	return id
+}
