@@ -1,0 +1,153 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hawser/hawser/internal/store/storetest"
+)
+
+// Variables of this test program.
+const (
+	insideVar = "HAWSER_CONFORMANCE_INSIDE" // set in the process that has hosts of its own
+	binVar    = "HAWSER_BIN"                // a binary to judge instead of ../bin/hawser
+	roundsVar = "HAWSER_KILL_ROUNDS"        // how often TestKill9 kills; default 100
+)
+
+// domain is the plane's default; names of it are in the tests' hosts file.
+const domain = "hawser.localhost"
+
+// hosts are the names that the tests' clients must find. It is the part that a
+// DNS zone or `hawser up --hosts auto` plays for a user.
+var hosts = []string{"login", "management", "graph", "kv1.vault", "kv2.vault", "pg1.postgres", "pg2.postgres"}
+
+// hawser is the binary under judgement; self is this program, which is also
+// the Go client (see goclients_test.go).
+var hawser, self string
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "client" {
+		os.Exit(goClient(os.Args[2], os.Args[3:]))
+	}
+	code, err := prepare(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func prepare(m *testing.M) (int, error) {
+	var err error
+	if self, err = os.Executable(); err != nil {
+		return 1, err
+	}
+	if os.Getenv(insideVar) == "" && os.Getuid() == 0 {
+		return reexec()
+	}
+	if os.Getuid() == 0 {
+		if err := ownHosts(); err != nil {
+			return 1, err
+		}
+	}
+	if _, err := net.DefaultResolver.LookupHost(context.Background(), "login."+domain); err != nil {
+		return 1, fmt.Errorf("login.%s does not resolve: run as root (the tests then use a hosts file of their own) or put %s into /etc/hosts", domain, strings.Join(hostLine(), " "))
+	}
+	for _, need := range [][2]string{{"node", "nodejs"}, {"psql", "postgresql-client"}, {python, "python3-azure, python3-msal and python3-psycopg2"}} {
+		if _, err := exec.LookPath(need[0]); err != nil {
+			return 1, fmt.Errorf("cannot find %s: install the package %s", need[0], need[1])
+		}
+	}
+	if _, err := os.Stat("node/node_modules"); err != nil {
+		return 1, errors.New("Node's clients are not installed: run `npm ci` in conformance/node")
+	}
+	if hawser, err = binary(); err != nil {
+		return 1, err
+	}
+	return storetest.Main(m), nil
+}
+
+// binary builds the plane, unless one is given.
+func binary() (string, error) {
+	if bin := os.Getenv(binVar); bin != "" {
+		return filepath.Abs(bin)
+	}
+	out, err := exec.Command("make", "-s", "-C", "..", "build").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cannot build the binary: %w\n%s", err, out)
+	}
+	return filepath.Abs("../bin/hawser")
+}
+
+// reexec runs this program again in a mount namespace, so that its hosts file
+// is seen by nobody else.
+func reexec() (int, error) {
+	runtime.LockOSThread() // Pdeathsig follows the thread
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideVar+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// ownHosts lays a hosts file with the plane's names over the machine's, in
+// this mount namespace only.
+func ownHosts() error {
+	old, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp("", "hawser-hosts-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // the mount keeps it
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(f, "%s\n%s\n", old, strings.Join(hostLine(), " ")); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := syscall.Mount(f.Name(), "/etc/hosts", "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("cannot lay a hosts file over /etc/hosts: %w", err)
+	}
+	return nil
+}
+
+func hostLine() []string {
+	line := []string{"127.0.0.1"}
+	for _, h := range hosts {
+		line = append(line, h+"."+domain)
+	}
+	return line
+}
+
+// eventually waits for something that happens in another process.
+func eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s still not so: %s", limit, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
