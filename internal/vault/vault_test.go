@@ -94,6 +94,9 @@ func newRigWith(t testing.TB, st *store.Store, sealer *seal.Sealer) *rig {
 		Names: az.Names{Domain: "hawser.test", Port: "8443", Tenant: tenant, Subscription: subscription, ChallengeTenant: az.AliasTenant}})
 	s := r.Surface()
 	s.Verify = func(ctx context.Context, req *http.Request, a rest.Audience) (az.Principal, error) {
+		if len(req.Header["Authorization"]) == 0 {
+			return az.Principal{}, az.Errorf(az.Unauthorized, "Unauthorized", "AKV10000: Request is missing a Bearer or PoP token.")
+		}
 		oid, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 		if !ok || a != rest.Vault || !az.IsGUID(oid) {
 			return az.Principal{}, az.Errorf(az.Unauthorized, "Unauthorized", "AKV10022: the token is not good.")
