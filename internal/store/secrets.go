@@ -141,21 +141,19 @@ func (s *Store) secretRows(ctx context.Context, q string, args []any, sealed boo
 // the place its values are sealed for.
 func SecretKey(v *Vault, name string) string { return v.ID.Key() + "/secrets/" + strings.ToLower(name) }
 
-// AddSecretVersion makes r the latest version of its secret, which is made if
-// it is not there. The secret must not be deleted: the caller has looked.
-func (tx *Tx) AddSecretVersion(v *Vault, r SecretVersion) error {
+// AddSecretVersion makes r the latest version of its secret. n is the secret as
+// the caller read it in this transaction, its zero value if it is a new one;
+// it must not be deleted.
+func (tx *Tx) AddSecretVersion(v *Vault, n SecretName, r SecretVersion) error {
 	if err := tx.liveVault(v); err != nil {
 		return err
 	}
-	key := strings.ToLower(r.Name)
-	n, ok, err := tx.SecretName(v, r.Name)
-	if err != nil {
-		return err
-	}
 	tx.changed(TopicSecret, SecretKey(v, r.Name))
-	if ok {
-		_, err = tx.exec(`update secret_names set latest = $1, versions = versions + 1 where vault = $2 and name_key = $3`,
-			r.Version, v.Serial, key)
+	key := strings.ToLower(r.Name)
+	var err error
+	if n.Versions > 0 {
+		_, err = tx.exec(`update secret_names set latest = $1, versions = $2 where vault = $3 and name_key = $4`,
+			r.Version, n.Versions+1, v.Serial, key)
 	} else {
 		_, err = tx.exec(`insert into secret_names (vault, name_key, name, latest, versions, deleted, purge_at)
 			values ($1, $2, $3, $4, 1, 0, 0)`, v.Serial, key, r.Name, r.Version)

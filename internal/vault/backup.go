@@ -122,7 +122,7 @@ func (v *Vaults) restoreRows(ctx context.Context, vt *store.Vault, rows []store.
 			return conflict("", "A secret with the name %s already exists in this key vault; a backup can only be restored where its name is free.", n.Name)
 		}
 		for i := range rows {
-			if err := tx.AddSecretVersion(vt, rows[i]); err != nil {
+			if err := tx.AddSecretVersion(vt, store.SecretName{Versions: int64(i)}, rows[i]); err != nil {
 				return err
 			}
 		}

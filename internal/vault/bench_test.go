@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hawser/hawser/internal/az"
@@ -58,6 +60,37 @@ func BenchmarkGetSecret(b *testing.B) {
 					b.Fatal(w.status)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkSetSecret writes durably, alone and with 15 others: the flush is
+// shared.
+func BenchmarkSetSecret(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("writers/%d", writers), func(b *testing.B) {
+			r := newRig(b, storetest.Open(b, store.Config{Dir: b.TempDir()})).withVault()
+			b.ReportAllocs()
+			b.SetParallelism(max(1, writers/runtime.GOMAXPROCS(0)))
+			var n atomic.Int64
+			set := func() {
+				p := r.do(officer, "PUT", fmt.Sprintf("/secrets/s%d", n.Add(1)), `{"value":"correct-horse-battery-staple"}`)
+				if p.Status != 200 {
+					b.Error(p.Raw)
+				}
+			}
+			b.ResetTimer()
+			if writers == 1 {
+				for range b.N {
+					set()
+				}
+				return
+			}
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					set()
+				}
+			})
 		})
 	}
 }

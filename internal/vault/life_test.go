@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
@@ -397,19 +399,29 @@ func TestVaultGoneBeforeWrite(t *testing.T) {
 }
 
 func TestCacheIsBounded(t *testing.T) {
-	c := newCache(64 << 10)
+	const limit = 64 << 10
+	c := newCache(limit)
+	want := store.SecretVersion{Version: newVersion(), Sealed: make([]byte, 100), ContentType: "c", Tags: "t", Enabled: true, NotBefore: 1, Expires: 1 << 60, Created: 3, Updated: 4}
 	for i := range 10_000 {
-		name := fmt.Sprintf("s%d", i)
-		c.putSecret(1, name, &store.SecretVersion{Version: "v", Sealed: make([]byte, 100)}, 0)
-		if c.secret(1, name) == nil {
+		want.Name = fmt.Sprintf("S%d", i%9000)
+		want.Sealed[0] = byte(i)
+		c.putSecret(1, &want, 0)
+		got, ok := c.secret(1, fold(want.Name), nil)
+		if !ok {
 			t.Fatal("what was just put is not there")
 		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+		if _, ok := c.secret(2, fold(want.Name), nil); ok {
+			t.Fatal("another vault has it")
+		}
 	}
-	if n := len(c.young) + len(c.old); n > (64<<10)/entrySize {
+	if n := len(c.young) + len(c.old); n > limit/entrySize || c.size > limit/2 {
 		t.Errorf("%d entries are held", n)
 	}
 	c.changed([]store.Change{{Topic: store.TopicReset}})
-	if c.secret(1, "s9999") != nil {
+	if _, ok := c.secret(1, fold(want.Name), nil); ok {
 		t.Error("a reset did not empty the cache")
 	}
 }

@@ -31,17 +31,19 @@ var (
 // outside its nbf and exp is given all the same. Source: "About secrets",
 // date-time controlled operations: get works for secrets that are not yet
 // valid or expired.
-func (v *Vaults) read(ctx context.Context, caller az.Principal, vt *store.Vault, name, version string) (*store.SecretVersion, seal.Place, error) {
+//
+// The sealed value may lie in buf, which is scratch space.
+func (v *Vaults) read(ctx context.Context, caller az.Principal, vt *store.Vault, name, version string, buf []byte) (store.SecretVersion, seal.Place, error) {
 	scope := vt.ID.Child("secrets", name)
 	if err := v.allow(ctx, caller, actGet, vt, scope); err != nil {
-		return nil, seal.Place{}, err
+		return store.SecretVersion{}, seal.Place{}, err
 	}
-	r, err := v.load(ctx, vt, name, fold(version))
+	r, err := v.load(ctx, vt, name, fold(version), buf)
 	if err != nil {
-		return nil, seal.Place{}, err
+		return r, seal.Place{}, err
 	}
 	if !r.Enabled {
-		return nil, seal.Place{}, disabled()
+		return r, seal.Place{}, disabled()
 	}
 	// The scope's key is store.SecretKey, already made.
 	return r, seal.Place{Table: sealedTable, ID: scope.Key(), Version: r.Version}, nil
@@ -49,30 +51,38 @@ func (v *Vaults) read(ctx context.Context, caller az.Principal, vt *store.Vault,
 
 const sealedTable = "secrets"
 
-// load finds a version of a live secret. The answer is shared: it must not be
-// changed.
-func (v *Vaults) load(ctx context.Context, vt *store.Vault, name, version string) (*store.SecretVersion, error) {
+// load finds a version of a live secret, from the cache if it can.
+func (v *Vaults) load(ctx context.Context, vt *store.Vault, name, version string, buf []byte) (store.SecretVersion, error) {
 	key := fold(name)
-	if r := v.cache.secret(vt.Serial, key); r != nil && (version == "" || version == r.Version) {
+	if r, ok := v.cache.secret(vt.Serial, key, buf); ok && (version == "" || version == r.Version) {
 		return r, nil
 	}
 	gen := v.cache.stripe(key).Load()
 	r, ok, err := v.store.Secret(ctx, vt, key, version)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return r, err
+	case !ok || r.Deleted != 0:
+		return r, v.whatIsMissing(ctx, vt, name, version)
+	case version == "":
+		v.cache.putSecret(vt.Serial, &r, gen)
 	}
-	if !ok || r.Deleted != 0 {
-		if version != "" {
-			if n, there, err := v.store.SecretName(ctx, vt, key); err != nil || !there || n.Deleted != 0 {
-				return nil, errOr(err, secretNotFound(name, ""))
-			}
-		}
-		return nil, secretNotFound(name, version)
-	}
+	return r, nil
+}
+
+// whatIsMissing tells a missing secret from a missing version.
+func (v *Vaults) whatIsMissing(ctx context.Context, vt *store.Vault, name, version string) error {
 	if version == "" {
-		v.cache.putSecret(vt.Serial, key, &r, gen)
+		return secretNotFound(name, "")
 	}
-	return &r, nil
+	n, there, err := v.store.SecretName(ctx, vt, name)
+	if err != nil {
+		return err
+	}
+	if !there || n.Deleted != 0 {
+		version = ""
+	}
+	return secretNotFound(name, version)
 }
 
 func errOr(err, otherwise error) error {
@@ -91,30 +101,34 @@ func (v *Vaults) open(dst []byte, place seal.Place, r *store.SecretVersion) ([]b
 	return plain, nil
 }
 
-// scratch holds buffers for opened values; they are wiped before they return.
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// buffers are for a sealed value and the same value opened; the latter is
+// wiped before they are used again.
+type buffers struct{ sealed, plain []byte }
+
+var scratch = sync.Pool{New: func() any { return &buffers{make([]byte, 0, 1<<10), make([]byte, 0, 1<<10)} }}
+
+func (b *buffers) done() {
+	seal.Wipe(b.plain[:cap(b.plain)])
+	scratch.Put(b)
+}
 
 func (v *Vaults) get(ctx context.Context, c call) (any, error) {
 	name, version := c.PathValue("name"), c.PathValue("version")
 	if err := checkName(name, version); err != nil {
 		return nil, err
 	}
-	r, place, err := v.read(ctx, c.Caller, c.vault, name, version)
+	buf := scratch.Get().(*buffers)
+	defer buf.done()
+	r, place, err := v.read(ctx, c.Caller, c.vault, name, version, buf.sealed[:0])
 	if err != nil {
 		return nil, err
 	}
-	buf := scratch.Get().(*[]byte)
-	plain, err := v.open((*buf)[:0], place, r)
+	buf.sealed = r.Sealed
+	buf.plain, err = v.open(buf.plain[:0], place, &r)
 	if err != nil {
-		scratch.Put(buf)
 		return nil, err
 	}
-	b := c.bundle(r)
-	out := b.appendTo(make([]byte, 0, b.size(len(plain))), plain)
-	seal.Wipe(plain)
-	*buf = plain[:0]
-	scratch.Put(buf)
-	return out, nil
+	return c.show(&r, buf.plain), nil
 }
 
 // show is the reply of operations that change a secret: the version without
@@ -189,7 +203,7 @@ func (v *Vaults) add(ctx context.Context, vt *store.Vault, r *store.SecretVersio
 		}
 		r.Created = tx.Now()
 		r.Updated = r.Created
-		return tx.AddSecretVersion(vt, *r)
+		return tx.AddSecretVersion(vt, n, *r)
 	})
 }
 

@@ -93,11 +93,11 @@ func (v *Vaults) Get(ctx context.Context, caller az.Principal, vaultName, secret
 	if err := checkName(secret, version); err != nil {
 		return Secret{}, err
 	}
-	r, place, err := v.read(ctx, caller, vt, secret, version)
+	r, place, err := v.read(ctx, caller, vt, secret, version, nil)
 	if err != nil {
 		return Secret{}, err
 	}
-	plain, err := v.open(nil, place, r)
+	plain, err := v.open(nil, place, &r)
 	if err != nil {
 		return Secret{}, err
 	}
