@@ -40,7 +40,7 @@ func TestPlainConnectionsAreRefusedAsPostgresDoes(t *testing.T) {
 	if err == nil || !strings.Contains(got, want) {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if len(d.asked) != 0 {
+	if len(d.targets()) != 0 {
 		t.Error("a plain connection was authorised")
 	}
 }
@@ -96,7 +96,7 @@ func TestServerIsChosen(t *testing.T) {
 				return
 			}
 			defer closeConn(conn)
-			if got := d.asked[0].Server; got != c.want {
+			if got := d.targets()[0].Server; got != c.want {
 				t.Errorf("asked for %q", got)
 			}
 			if got := ask(t, conn, "SELECT current_user::text"); got != "app" {
@@ -147,9 +147,13 @@ func TestBackendTroubleIsToldWithoutInsides(t *testing.T) {
 	refused("3D000", "dbname=nope")
 	refused("42501", "dbname=otherdb")
 	refused("42704", "options='-c nosuchsetting=1'")
+	d.mu.Lock()
 	d.roles["app"] = az0("not its password")
+	d.mu.Unlock()
 	refused("08006", "")
+	d.mu.Lock()
 	d.addrOf = "127.0.0.1:1"
+	d.mu.Unlock()
 	refused("08006", "")
 }
 
@@ -242,8 +246,8 @@ func TestStartupCannotSmuggle(t *testing.T) {
 			wantError(t, f, c.code, c.text)
 		})
 	}
-	if len(d.asked) != 0 {
-		t.Errorf("some were authorised: %v", d.asked)
+	if len(d.targets()) != 0 {
+		t.Errorf("some were authorised: %v", d.targets())
 	}
 }
 

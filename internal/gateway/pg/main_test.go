@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -289,3 +290,10 @@ func ask(t testing.TB, c *pgx.Conn, sql string, args ...any) string {
 type principal = az.Principal
 
 func az0(s string) az.Secret { return az.NewSecret(s) }
+
+// targets returns what Authorize was asked for.
+func (d *door) targets() []gateway.Target {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}

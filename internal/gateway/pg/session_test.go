@@ -260,9 +260,9 @@ func TestWarmConnectionsAreNotSharedOrUsedUnasked(t *testing.T) {
 			t.Errorf("%s got the backend of another kind of session", more)
 		}
 	}
-	before := len(d.asked)
+	before := len(d.targets())
 	closeConn(d.connectTo(t, pid))
-	if len(d.asked) == before {
+	if len(d.targets()) == before {
 		t.Error("a warm connection was handed out without asking")
 	}
 	grant, _ := d.authorize(context.Background(), principal{}, gateway.Target{User: "app"})

@@ -255,3 +255,21 @@ func (p *Postgres) Log() string {
 	b, _ := os.ReadFile(filepath.Join(p.SocketDir, "log"))
 	return string(b)
 }
+
+// EnableTLS makes the server answer TLS with a certificate and key in PEM.
+func (p *Postgres) EnableTLS(t testing.TB, cert, key []byte) {
+	t.Helper()
+	for name, b := range map[string][]byte{"server.crt": cert, "server.key": key} {
+		path := filepath.Join(p.DataDir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := giveToServerUser(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Exec(t, "postgres", "ALTER SYSTEM SET ssl = on")
+	if err := p.Restart(); err != nil {
+		t.Fatal(err)
+	}
+}
