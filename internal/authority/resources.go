@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/directory"
@@ -120,7 +122,7 @@ const maxResource = 512
 // target finds a resource by the name that a client gave it: the platform's
 // own first, so that no registration can stand in for one.
 func (a *Authority) target(ctx context.Context, name string) (target, error) {
-	if name == "" || len(name) > maxResource {
+	if name == "" || len(name) > maxResource || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return target{}, unknownResource(name, a.names.Tenant)
 	}
 	if aud := a.resources.class(name); aud != "" {

@@ -38,6 +38,9 @@ func (d *Directory) insert(tx *store.Tx, o *Object) (*Object, error) {
 	if o.ID == "" {
 		o.ID = az.NewGUID()
 	}
+	if err := o.checkFacts(); err != nil {
+		return nil, err
+	}
 	o.Created = tx.Now()
 	r, err := o.row()
 	if err != nil {
@@ -117,8 +120,37 @@ func checkUser(o *Object) error {
 	return checkText("userPrincipalName", o.UPN, 320)
 }
 
+// maxTags is our bound on an object's tags.
+const maxTags = 100
+
+// checkFacts bounds the texts of an object. Source: Microsoft Graph limits
+// description and notes to 1,024 characters; the others are ours.
+func (o *Object) checkFacts() error {
+	for _, f := range []struct {
+		name, text string
+		limit      int
+	}{{"mail", o.Mail, 320}, {"mailNickname", o.MailNickname, 64}, {"givenName", o.GivenName, 64},
+		{"surname", o.Surname, 64}, {"signInAudience", o.SignInAudience, 64}} {
+		if err := checkText(f.name, f.text, f.limit); err != nil {
+			return err
+		}
+	}
+	if len(o.Tags) > maxTags || utf8.RuneCountInString(o.Description) > 1024 || utf8.RuneCountInString(o.Notes) > 1024 {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The object's description and notes can have 1024 characters each, and it can have %d tags.", maxTags)
+	}
+	for _, t := range o.Tags {
+		if err := checkText("tags", t, 256); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Update writes an object that was read and changed by the caller.
 func (d *Directory) Update(tx *store.Tx, o *Object) error {
+	if err := o.checkFacts(); err != nil {
+		return err
+	}
 	r, err := o.row()
 	if err != nil {
 		return err

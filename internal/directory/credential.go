@@ -70,6 +70,9 @@ const (
 	// maxCredentials bounds the credentials of a kind: each is compared with
 	// at every sign-in. Source: Entra allows 20 federated ones.
 	maxCredentials = 20
+	// startSkew is how far the clock of the plane that made a secret may be
+	// ahead of the one where it is used first.
+	startSkew = 5 * time.Minute
 )
 
 // secretAlphabet is what Entra's generated secrets use: all of it survives a
@@ -139,12 +142,13 @@ func (d *Directory) MatchSecret(c *Client, secret string) SecretState {
 	}
 	h := d.secretHash(owner, secret)
 	now := az.MicrosOf(d.cfg.Clock())
+	begun := az.MicrosOf(now.Time().Add(startSkew))
 	state := SecretWrong
 	for _, cr := range list {
 		if cr.Kind != Secret || !hmac.Equal(h, cr.hash) {
 			continue
 		}
-		if now >= cr.Starts && (cr.Expires == 0 || now < cr.Expires) {
+		if begun >= cr.Starts && (cr.Expires == 0 || now < cr.Expires) {
 			state = SecretRight
 		} else if state == SecretWrong {
 			state = SecretExpired
