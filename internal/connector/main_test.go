@@ -38,7 +38,7 @@ type fixture struct {
 	db string
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	n := databaseNumber.Add(1)
 	f := &fixture{db: fmt.Sprintf("app%d", n)}
@@ -51,7 +51,7 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-func (f *fixture) asOwner(t *testing.T, statements ...string) {
+func (f *fixture) asOwner(t testing.TB, statements ...string) {
 	t.Helper()
 	conn, err := f.connect(t.Context(), f.db)
 	if err != nil {
@@ -66,7 +66,7 @@ func (f *fixture) asOwner(t *testing.T, statements ...string) {
 }
 
 // as logs a role in as the gateway does, or fails the test.
-func (f *fixture) as(t *testing.T, role string, password az.Secret) *pgx.Conn {
+func (f *fixture) as(t testing.TB, role string, password az.Secret) *pgx.Conn {
 	t.Helper()
 	conn, err := f.login(t, role, password)
 	if err != nil {
@@ -75,7 +75,7 @@ func (f *fixture) as(t *testing.T, role string, password az.Secret) *pgx.Conn {
 	return conn
 }
 
-func (f *fixture) login(t *testing.T, role string, password az.Secret) (*pgx.Conn, error) {
+func (f *fixture) login(t testing.TB, role string, password az.Secret) (*pgx.Conn, error) {
 	cfg, err := f.config(role, password, f.db)
 	if err != nil {
 		return nil, err
@@ -88,14 +88,14 @@ func (f *fixture) login(t *testing.T, role string, password az.Secret) (*pgx.Con
 }
 
 // role makes a role with an access, as a linker does.
-func (f *fixture) role(t *testing.T, name string, a Access, others ...use) (roleSpec, *pgx.Conn) {
+func (f *fixture) role(t testing.TB, name string, a Access, others ...use) (roleSpec, *pgx.Conn) {
 	t.Helper()
 	spec := roleSpec{Name: name, Marker: az.NewGUID(), Password: newPassword()}
 	f.grant(t, spec, a, others...)
 	return spec, f.as(t, name, spec.Password)
 }
 
-func (f *fixture) grant(t *testing.T, spec roleSpec, a Access, others ...use) {
+func (f *fixture) grant(t testing.TB, spec roleSpec, a Access, others ...use) {
 	t.Helper()
 	conn, err := f.connect(t.Context(), f.db)
 	if err != nil {
@@ -111,7 +111,7 @@ func (f *fixture) grant(t *testing.T, spec roleSpec, a Access, others ...use) {
 }
 
 // tries runs each statement by itself and compares whether it was allowed.
-func tries(t *testing.T, conn *pgx.Conn, statements map[string]bool) {
+func tries(t testing.TB, conn *pgx.Conn, statements map[string]bool) {
 	t.Helper()
 	for s, want := range statements {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

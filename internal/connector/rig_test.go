@@ -53,10 +53,11 @@ const (
 // control-plane token is.
 type rig struct {
 	*Connector
-	t      *testing.T
+	t      testing.TB
 	st     *store.Store
 	dir    *directory.Directory
 	audit  *guard.Log
+	sealer *seal.Sealer
 	arm    http.Handler
 	f      *fixture
 	offset atomic.Int64 // of the clock
@@ -64,9 +65,9 @@ type rig struct {
 
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.offset.Load())) }
 
-func newRig(t *testing.T, st *store.Store, sealer *seal.Sealer, f *fixture) *rig {
+func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, f *fixture) *rig {
 	t.Helper()
-	r := &rig{t: t, st: st, f: f}
+	r := &rig{t: t, st: st, f: f, sealer: sealer}
 	ctx := context.Background()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var err error
@@ -101,7 +102,7 @@ func newRig(t *testing.T, st *store.Store, sealer *seal.Sealer, f *fixture) *rig
 	return r
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Logf("log: %s", b)
@@ -112,7 +113,7 @@ func as(oid string) az.Principal {
 	return az.Principal{ObjectID: oid, AppID: oid, TenantID: rigNames.Tenant, Kind: az.ServicePrincipal}
 }
 
-func newSealer(t *testing.T) *seal.Sealer {
+func newSealer(t testing.TB) *seal.Sealer {
 	t.Helper()
 	kek, err := seal.NewKEK()
 	if err != nil {
@@ -127,7 +128,7 @@ func newSealer(t *testing.T) *seal.Sealer {
 
 // newPlane is a rig with its callers, a group, two apps and the real server
 // attached as pg1.
-func newPlane(t *testing.T, st *store.Store) *rig {
+func newPlane(t testing.TB, st *store.Store) *rig {
 	t.Helper()
 	r := newRig(t, st, newSealer(t), newFixture(t))
 	for _, a := range [][3]string{{guard.RoleOwner, boss, subscription}, {guard.RoleContributor, contributor, group},
