@@ -9,6 +9,7 @@ import (
 
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -103,7 +104,7 @@ func vaultHeld() *az.Error {
 }
 
 // checkVault validates and fills in what a request leaves open.
-func (v *Vaults) checkVault(ctx context.Context, _ *arm.Call, r, old *resource) error {
+func (v *Vaults) checkVault(ctx context.Context, c *arm.Call, r, old *resource) error {
 	p := &r.Properties
 	p.VaultURI = ""
 	if old == nil && !validVaultName(r.ID.Name()) {
@@ -133,8 +134,15 @@ func (v *Vaults) checkVault(ctx context.Context, _ *arm.Call, r, old *resource) 
 			return err
 		}
 	}
+	if was != nil && was.rbac() != p.rbac() {
+		// Who turns roles into policies or back decides who gets in. Source:
+		// Key Vault RBAC guide, "Changing permission model".
+		return c.Check(ctx, actAssign, r.ID)
+	}
 	return nil
 }
+
+var actAssign = guard.Control("Microsoft.Authorization/roleAssignments/write")
 
 const modeRecover = "recover"
 
@@ -270,7 +278,7 @@ func deletedVaultNotFound(name string) error {
 // applyVault keeps the data plane's row in step with the resource. The row's
 // name is what makes vault names unique over the plane.
 func (v *Vaults) applyVault(tx *store.Tx, r, old *resource) error {
-	recover := r.Properties.CreateMode == modeRecover
+	recovering := r.Properties.CreateMode == modeRecover
 	r.Properties.CreateMode = ""
 	row, there, err := tx.Vault(r.ID.Name())
 	if err != nil {
@@ -282,9 +290,9 @@ func (v *Vaults) applyVault(tx *store.Tx, r, old *resource) error {
 		return az.Errorf(az.Internal, "", "").Because(errNoRow)
 	case old == nil && live:
 		return vaultExists(r.ID.Name())
-	case recover && (!there || !row.ID.Equal(r.ID)):
+	case recovering && (!there || !row.ID.Equal(r.ID)):
 		return deletedVaultNotFound(r.ID.Name())
-	case old == nil && there && !recover:
+	case old == nil && there && !recovering:
 		return vaultHeld()
 	case !there:
 		row = store.Vault{ID: r.ID, Serial: newSerial()}

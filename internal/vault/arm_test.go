@@ -202,6 +202,14 @@ func TestVaultRules(t *testing.T) {
 		t.Errorf("with policies: %s", p.raw)
 	}
 	d.refused(d.send(officer, "GET", "https://kv2.vault.hawser.test/secrets/s1/?api-version=7.4", ""), 403, "Forbidden", "AccessDenied", "")
+	// Changing between the two takes the right to assign roles.
+	d.grant(guard.RoleContributor, user, az.Root)
+	if p := d.ask(user, "PATCH", inG1+"vaults/kv2", `{"properties":{"enableRbacAuthorization":true}}`); p.status != 403 {
+		t.Errorf("a contributor changes the permission model: %s", p.raw)
+	}
+	if p := d.ask(user, "PATCH", inG1+"vaults/kv2", `{"tags":{"a":"b"}}`); p.status != 200 {
+		t.Errorf("a contributor cannot tag: %s", p.raw)
+	}
 	d.want(200, "PATCH", inG1+"vaults/kv2", `{"properties":{"enableRbacAuthorization":true}}`)
 	d.refused(d.send(officer, "GET", "https://kv2.vault.hawser.test/secrets/s1/?api-version=7.4", ""), 403, "Forbidden", "ForbiddenByRbac", "")
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/az"
 )
@@ -95,6 +96,25 @@ func FuzzAppendString(f *testing.F) {
 		}
 		if err := json.Unmarshal(appendString(nil, []byte(s)), &got); err != nil || got != ref {
 			t.Errorf("%q became %q: %v", s, got, err)
+		}
+	})
+}
+
+// FuzzLoneSurrogate: a body that passes is decoded without a replacement.
+func FuzzLoneSurrogate(f *testing.F) {
+	f.Add(`\ud83d\ude00`)
+	f.Add(`\\ud83d`)
+	f.Add(`\ud83d\`)
+	f.Fuzz(func(t *testing.T, inner string) {
+		body := []byte(`"` + inner + `"`)
+		var s string
+		lone := loneSurrogate(body)
+		if !utf8.Valid(body) || json.Unmarshal(body, &s) != nil {
+			return
+		}
+		literal := strings.Contains(inner, "\ufffd") || strings.Contains(strings.ToLower(inner), `\ufffd`)
+		if got := strings.Contains(s, "\ufffd"); !literal && got != lone {
+			t.Errorf("%q: replaced is %v, found is %v", inner, got, lone)
 		}
 	})
 }

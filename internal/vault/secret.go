@@ -2,6 +2,7 @@ package vault
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -131,6 +132,43 @@ func tagsText(tags map[string]string) (string, error) {
 	}
 	b, err := json.Marshal(tags)
 	return string(b), err
+}
+
+// loneSurrogate finds a JSON escape \ud800 to \udfff without its other half.
+func loneSurrogate(b []byte) bool {
+	for i := 0; i < len(b); i++ {
+		if b[i] != '\\' {
+			continue
+		}
+		if i++; i >= len(b) || b[i] != 'u' {
+			continue
+		}
+		first := hex4(b[i+1:])
+		i += 4
+		switch {
+		case first>>10 == 0xdc00>>10:
+			return true
+		case first>>10 == 0xd800>>10:
+			if len(b) < i+3 || b[i+1] != '\\' || b[i+2] != 'u' || hex4(b[i+3:])>>10 != 0xdc00>>10 {
+				return true
+			}
+			i += 6
+		}
+	}
+	return false
+}
+
+// hex4 reads four hexadecimal digits; anything else is 0 and for the decoder
+// to refuse.
+func hex4(b []byte) uint64 {
+	if len(b) < 4 {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(b[:4]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // recoveryLevel says what deleting an object of the vault means.

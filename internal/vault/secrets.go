@@ -139,10 +139,10 @@ func (c *call) show(r *store.SecretVersion, value []byte) []byte {
 }
 
 // decode reads the request's body. Go's decoder would replace what is not
-// UTF-8, and a secret must come back as it was sent.
+// Unicode, and a secret must come back as it was sent.
 func (c *call) decode(v any) error {
-	if !utf8.Valid(c.Body) {
-		return badParameter("The request's body is not valid UTF-8.")
+	if !utf8.Valid(c.Body) || loneSurrogate(c.Body) {
+		return badParameter("The request's body is not valid UTF-8, or holds half of a UTF-16 pair.")
 	}
 	return c.JSON(v)
 }

@@ -135,8 +135,12 @@ type host struct {
 	port string // with its colon, or ""
 }
 
-// maxHosts bounds the spellings that are remembered.
-const maxHosts = 4096
+const (
+	// maxHosts bounds the spellings that are remembered.
+	maxHosts = 4096
+	// maxHost bounds one: a DNS name (RFC 1035, 2.3.4) with a port.
+	maxHost = 255 + 6
+)
 
 // hosts remembers what Host headers mean.
 type hosts struct {
@@ -168,6 +172,9 @@ func (hs *hosts) of(header string) (*host, bool) {
 // parse accepts only hosts of vaults, so that what is written back into ids
 // and links is a name of ours and a number.
 func (hs *hosts) parse(header string) (*host, bool) {
+	if len(header) > maxHost {
+		return nil, false
+	}
 	h := &host{Host: hs.names.Classify(header)}
 	if h.Surface != az.SurfaceVault || h.Name == "" {
 		return nil, false

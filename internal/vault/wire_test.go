@@ -90,6 +90,9 @@ func TestBadRequests(t *testing.T) {
 		{"two values", "PUT", "/secrets/s1", `{"value":"a"}{"value":"b"}`, "BadParameter", 400},
 		{"wrong type", "PUT", "/secrets/s1", `{"value":7}`, "BadParameter", 400},
 		{"not UTF-8", "PUT", "/secrets/s1", "{\"value\":\"\xff\"}", "BadParameter", 400},
+		{"half a pair", "PUT", "/secrets/s1", `{"value":"\ud83d\u0041"}`, "BadParameter", 400},
+		{"other half", "PUT", "/secrets/s1", `{"value":"\ude00"}`, "BadParameter", 400},
+		{"half at the end", "PUT", "/secrets/s1", `{"value":"\ud83d`, "BadParameter", 400},
 		{"no value", "PUT", "/secrets/s1", `{"contentType":"x"}`, "BadParameter", 400},
 		{"long value", "PUT", "/secrets/s1", `{"value":"` + long + `"}`, "BadParameter", 400},
 		{"content type", "PUT", "/secrets/s1", `{"value":"v","contentType":"` + strings.Repeat("x", 256) + `"}`, "BadParameter", 400},
@@ -131,6 +134,9 @@ func TestBadRequests(t *testing.T) {
 		r.h.ServeHTTP(w, req)
 		return &reply{Status: w.Code}
 	}())
+	if got := r.must(200, r.do(officer, "PUT", "/secrets/pair", `{"value":"\\ud83d \ud83d\ude00"}`)).text(); got != "\\ud83d \U0001f600" {
+		t.Errorf("a pair came back as %q", got)
+	}
 	// An escaped value may take six bytes for each of its own.
 	full := `{"value":"` + strings.Repeat(`\u0001`, maxValue) + `"}`
 	if got := r.must(200, r.do(officer, "PUT", "/secrets/full", full)).text(); got != strings.Repeat("\x01", maxValue) {
@@ -144,7 +150,7 @@ func TestUnknownVault(t *testing.T) {
 	r.putVault(store.Vault{Name: "gone", Serial: 8, ID: az.MustParseID(strings.Replace(kvID.String(), "kv1", "gone", 1)), Location: "local",
 		RetentionDays: 90, RBAC: true, Deleted: 1, PurgeAt: 2})
 	var bodies []string
-	for _, host := range []string{"nobody.vault.hawser.test", "gone.vault.hawser.test", "nobody.vault.azure.net", "kv1.vault.hawser.test:x", "login.hawser.test"} {
+	for _, host := range []string{"nobody.vault.hawser.test", "gone.vault.hawser.test", "nobody.vault.azure.net", "kv1.vault.hawser.test:x", "login.hawser.test", strings.Repeat("a", 300) + ".vault.hawser.test"} {
 		req := httptest.NewRequest("GET", "https://kv1.vault.hawser.test/secrets/s1/?api-version=7.4", nil)
 		req.Host = host
 		req.Header.Set("Authorization", "Bearer "+officer)
