@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
 )
@@ -266,6 +267,11 @@ func (a *Authority) refuse(ctx context.Context, why refusal, aud rest.Audience, 
 	return tokenError(aud, why)
 }
 
+// databaseCodes are the gateways' words for refusals of which their protocols
+// have a text. Source: wire/databases.md §2.
+var databaseCodes = map[refusal]string{refuseForm: gateway.InvalidFormat, refuseAudience: gateway.InvalidAudience,
+	refuseExpired: gateway.ExpiredToken, refuseObject: gateway.MissingOid}
+
 // tokenError words a refusal for a surface's clients. Source: wire/arm-graph.md
 // §1 and wire/keyvault.md for the codes.
 func tokenError(aud rest.Audience, why refusal) *az.Error {
@@ -294,6 +300,9 @@ func tokenError(aud rest.Audience, why refusal) *az.Error {
 	}
 	if aud == rest.Graph {
 		code = "InvalidAuthenticationToken"
+	}
+	if c, ok := databaseCodes[why]; ok && aud == rest.PostgreSQL {
+		code = c
 	}
 	return az.Errorf(az.Unauthorized, code, "%s", text).Because(errors.New(string(why)))
 }
