@@ -58,7 +58,7 @@ func BenchmarkToken(b *testing.B) {
 }
 
 func benchPlane(b *testing.B, cfg store.Config) (*rig, az.ID) {
-	r := newPlane(b, storetest.Open(b, cfg), func(c *Config) { c.TokenRate = -1 })
+	r := newPlane(b, storetest.Open(b, cfg), func(c *Config) { c.TokenRate = -1 }).withTokens()
 	oid := text(r.create(systemIdentity, nil), "identity", "principalId")
 	r.grant(guard.RoleSecretsUser, oid, vaultID)
 	all := map[string]string{}

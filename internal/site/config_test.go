@@ -18,7 +18,7 @@ var groupObject = directory.Object{ID: "99999999-0000-4000-8000-000000000001", N
 // Reader does not have, and everything is closed to a stranger.
 func TestWhoMayWhat(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		r := newPlane(t, st)
+		r := newPlane(t, st).withTokens()
 		r.create(systemIdentity, map[string]string{"A": "the value", "R": "@Microsoft.KeyVault(x)"})
 		all, readers := []string{owner, contributor, webmaster}, []string{owner, contributor, webmaster, reader}
 		for _, c := range []struct {

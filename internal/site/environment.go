@@ -20,6 +20,9 @@ const (
 	// maxTries bounds how often an environment is made again because the site
 	// was written meanwhile.
 	maxTries = 8
+	// maxWaiting bounds the requests that wait at one site: one for each
+	// process of the app, and no more than a caller gone wild should hold.
+	maxWaiting = 1000
 	// maxKnown bounds the sites whose last environment is remembered.
 	maxKnown = 50_000
 )
@@ -80,9 +83,15 @@ func (s *Sites) Environment(ctx context.Context, caller az.Principal, site az.ID
 // await returns the environment as soon as its etag is not the given one. The
 // caller's right was checked; after each change it is checked again.
 func (s *Sites) await(ctx context.Context, caller az.Principal, r *arm.Resource[properties], etag string, wait time.Duration) (*Environment, error) {
+	id := r.ID
+	if wait > 0 {
+		if err := s.queue(id); err != nil {
+			return nil, err
+		}
+		defer s.leave(id)
+	}
 	timer := time.NewTimer(min(max(wait, 0), maxWait))
 	defer timer.Stop()
-	id := r.ID
 	for {
 		snap := s.valid(id)
 		if snap == nil || snap.etag != etag {
@@ -90,7 +99,9 @@ func (s *Sites) await(ctx context.Context, caller az.Principal, r *arm.Resource[
 			if err != nil {
 				return nil, err
 			}
-			if env.ETag != etag {
+			// An app that runs keeps what it has while a failure lasts that is
+			// not its owner's doing: it must not be restarted with less.
+			if env.ETag != etag && (etag == "" || !made.passing) {
 				return env, nil
 			}
 			snap = made
@@ -132,6 +143,27 @@ func (s *Sites) pause(ctx context.Context, snap *snapshot, timer *time.Timer) (c
 		return false, nil
 	case <-ctx.Done():
 		return false, az.Errorf(az.Unavailable, "ServiceUnavailable", "The request was ended while it waited for a change.").Because(ctx.Err())
+	}
+}
+
+// queue counts a request that will wait; leave takes it out again.
+func (s *Sites) queue(site az.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting[site.Key()] >= maxWaiting {
+		e := az.Errorf(az.TooMany, "TooManyRequests", "%d requests wait for a change of the app '%s' already. Ask without waitSeconds, or later.", maxWaiting, site.Name())
+		e.RetryAfter = retryPassing
+		return e
+	}
+	s.waiting[site.Key()]++
+	return nil
+}
+
+func (s *Sites) leave(site az.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting[site.Key()]--; s.waiting[site.Key()] == 0 {
+		delete(s.waiting, site.Key())
 	}
 }
 

@@ -162,6 +162,37 @@ func TestTimedOut(t *testing.T) {
 	}
 }
 
+// TestAPassingFailureRestartsNobody: an app that runs is not told of an
+// environment in which a secret is missing only because the store was slow.
+func TestAPassingFailureRestartsNobody(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		r := newPlane(t, st)
+		r.grant(guard.RoleSecretsUser, text(r.create(systemIdentity, map[string]string{"A": ref("s1")}), "identity", "principalId"), vaultID)
+		r.secret("s1", "one")
+		env := r.environment(owner, "", 0)
+		r.Sites.cfg.ReferenceTimeout = 1
+		r.secret("s1", "two")
+		if again := r.environment(owner, env.ETag, 0); !again.Unchanged || again.ETag != env.ETag {
+			t.Errorf("a passing failure is told as a change: %+v", again.References)
+		}
+		r.Sites.cfg.ReferenceTimeout = DefaultReferenceTimeout
+		if again := r.environment(owner, env.ETag, 10); again.value("A") != "two" {
+			t.Errorf("the failure is over, but A is %q", again.value("A"))
+		}
+	})
+}
+
+func TestWaitingIsBounded(t *testing.T) {
+	r := newPlane(t, storetest.Open(t, store.Config{Dir: t.TempDir()}))
+	r.create(systemIdentity, nil)
+	env := r.environment(owner, "", 0)
+	r.Sites.waiting[strings.ToLower(app1)] = maxWaiting
+	r.refused(owner, "POST", app1+"/runtimeEnvironment", `{"etag":"`+env.ETag+`","waitSeconds":1}`, 429, "TooManyRequests")
+	if !r.environment(owner, env.ETag, 0).Unchanged {
+		t.Error("one that does not wait was refused")
+	}
+}
+
 func TestStatusOfErrors(t *testing.T) {
 	ctx := context.Background()
 	for _, c := range []struct {
@@ -418,10 +449,12 @@ func TestWaitingEnds(t *testing.T) {
 		r.create(systemIdentity, map[string]string{"A": "1"})
 		env = r.environment(owner, "", 0)
 		closing := wait(owner)
-		close(r.closed)
+		_ = r.Close()
 		if err := <-closing; err != nil {
 			t.Errorf("the plane closed, but: %v", err)
 		}
-		r.closed = make(chan struct{})
+		if len(r.Sites.waiting) != 0 {
+			t.Errorf("some still wait: %v", r.Sites.waiting)
+		}
 	})
 }

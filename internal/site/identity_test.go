@@ -40,7 +40,7 @@ func (r *rig) assignmentsTo(oid string) int {
 // it is accepted.
 func TestSystemIdentityLivesAndDies(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		r := newPlane(t, st)
+		r := newPlane(t, st).withTokens()
 		ctx := context.Background()
 		first := r.create(systemIdentity, nil)
 		oid := text(first, "identity", "principalId")
@@ -111,7 +111,7 @@ func TestAppNamesAreHostNames(t *testing.T) {
 
 func TestUserAssignedIdentities(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
-		r := newPlane(t, st)
+		r := newPlane(t, st).withTokens()
 		ctx := context.Background()
 		id, oid, client := r.userIdentity("Id1")
 		body := `{"location":"local","identity":{"type":"SystemAssigned, UserAssigned","userAssignedIdentities":{"` + id.String() + `":{}}},"properties":{}}`
@@ -170,8 +170,27 @@ func TestUserAssignedIdentities(t *testing.T) {
 	})
 }
 
+// TestNothingIsLeftOfAnApp: who had rights at an app has none at one that is
+// made later under the same name, and its settings are gone.
+func TestNothingIsLeftOfAnApp(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		r := newPlane(t, st)
+		r.create(systemIdentity, map[string]string{"A": "1"})
+		r.grant(roleWebsite, stranger, app1)
+		if got := r.environment(stranger, "", 0).value("A"); got != "1" {
+			t.Fatal(got)
+		}
+		r.must(owner, "DELETE", app1, "")
+		r.create(systemIdentity, nil)
+		r.refused(stranger, "POST", app1+"/runtimeEnvironment", `{}`, 403, "AuthorizationFailed")
+		if got := r.environment(owner, "", 0).value("A"); got != "(none)" {
+			t.Errorf("a new app has the settings of the old: %q", got)
+		}
+	})
+}
+
 func TestTokensAreLimited(t *testing.T) {
-	r := newPlane(t, storetest.Open(t, store.Config{Dir: t.TempDir()}), func(c *Config) { c.TokenRate = 3 })
+	r := newPlane(t, storetest.Open(t, store.Config{Dir: t.TempDir()}), func(c *Config) { c.TokenRate = 3 }).withTokens()
 	r.create(systemIdentity, nil)
 	in, limited := `{"resource":"`+vaultAudience+`"}`, ""
 	for range 50 {
@@ -209,8 +228,16 @@ func TestEnsureSystemIdentity(t *testing.T) {
 		if err != nil || len(all) != 2 {
 			t.Errorf("identities are %v, %v", all, err)
 		}
-		if env := r.environment(owner, "", 0); env.value("A") != "1" {
-			t.Error("the app lost its settings")
+		for range 2 {
+			if err := r.DropSystemIdentity(ctx, as(webmaster), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, ok, _ := r.dir.Get(ctx, one.PrincipalID); ok {
+			t.Error("the identity was taken away, and is there")
+		}
+		if env := r.environment(owner, "", 0); env.value("A") != "1" || env.Identities.System != nil || len(env.Identities.User) != 1 {
+			t.Errorf("the app lost its settings: %+v", env)
 		}
 	})
 }

@@ -95,10 +95,6 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, change ...func(*
 	r.dir = directory.New(directory.Config{Store: st, Guard: r.guard, Sealer: sealer, Names: testNames, Clock: r.now, Log: log, Unassign: arm.DeleteAssignmentsOf})
 	r.vaults = vault.New(vault.Config{Store: st, Guard: r.guard, Sealer: sealer, Clock: r.now, Log: log, Names: testNames})
 	r.auth = authority.New(authority.Config{Store: st, Directory: r.dir, Guard: r.guard, Sealer: sealer, Names: testNames, Clock: r.now, Log: log})
-	if err := r.auth.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.auth.Close)
 	cfg := Config{Store: st, Guard: r.guard, Sealer: sealer, Directory: r.dir, Vaults: r.vaults, Authority: r.auth, Names: testNames, Clock: r.now, Log: log}
 	for _, f := range change {
 		f(&cfg)
@@ -114,6 +110,17 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, change ...func(*
 	kv := r.vaults.Surface()
 	kv.Verify = r.verify
 	r.kv = kv.Handler()
+	return r
+}
+
+// withTokens makes the authority ready. It makes signing keys, which takes a
+// moment, so only tests that need tokens do it.
+func (r *rig) withTokens() *rig {
+	r.t.Helper()
+	if err := r.auth.Start(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(r.auth.Close)
 	return r
 }
 

@@ -97,19 +97,11 @@ func (d *document) replaceConnections(all map[string]ConnectionString) {
 // give makes the settings of a connection exactly s: what it wrote before and
 // does not write now is taken away. It refuses what another connection wrote.
 func (d *document) give(owner az.ID, s Settings) error {
-	for name := range s.App {
-		if o, ok := d.Owned[ownedSetting+name]; ok && o.By != owner.Key() {
-			return ownedByOther("setting", name, o)
-		}
-	}
-	for name := range s.Connections {
-		if o, ok := d.Owned[ownedConnection+name]; ok && o.By != owner.Key() {
-			return ownedByOther("connection string", name, o)
-		}
+	if err := d.refuseOthers(owner, s); err != nil {
+		return err
 	}
 	d.take(owner, func(key string) bool {
-		name, isSetting := strings.CutPrefix(key, ownedSetting)
-		if isSetting {
+		if name, isSetting := strings.CutPrefix(key, ownedSetting); isSetting {
 			_, again := s.App[name]
 			return !again
 		}
@@ -136,6 +128,21 @@ func (d *document) give(owner az.ID, s Settings) error {
 			d.Owned[ownedConnection+name] = o
 		}
 		d.Connections[name] = value
+	}
+	return nil
+}
+
+// refuseOthers refuses names that another connection has written.
+func (d *document) refuseOthers(owner az.ID, s Settings) error {
+	for name := range s.App {
+		if o, ok := d.Owned[ownedSetting+name]; ok && o.By != owner.Key() {
+			return ownedByOther("setting", name, o)
+		}
+	}
+	for name := range s.Connections {
+		if o, ok := d.Owned[ownedConnection+name]; ok && o.By != owner.Key() {
+			return ownedByOther("connection string", name, o)
+		}
 	}
 	return nil
 }

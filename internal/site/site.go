@@ -59,9 +59,11 @@ type Sites struct {
 	hub    *hub
 	limit  *limiter
 	closed chan struct{}
+	end    sync.Once // closes closed
 
-	mu    sync.Mutex           // guards known
-	known map[string]*snapshot // by folded site id
+	mu      sync.Mutex           // guards known and waiting
+	known   map[string]*snapshot // by folded site id
+	waiting map[string]int       // requests that wait, by folded site id
 }
 
 // New makes the apps of a plane. Register gives them an address.
@@ -78,7 +80,8 @@ func New(cfg Config) *Sites {
 	if cfg.ReferenceTimeout == 0 {
 		cfg.ReferenceTimeout = DefaultReferenceTimeout
 	}
-	s := &Sites{cfg: cfg, hub: newHub(), limit: newLimiter(cfg.TokenRate), closed: make(chan struct{}), known: map[string]*snapshot{}}
+	s := &Sites{cfg: cfg, hub: newHub(), limit: newLimiter(cfg.TokenRate), closed: make(chan struct{}),
+		known: map[string]*snapshot{}, waiting: map[string]int{}}
 	s.sites = arm.Define(Type, versions, s.siteHooks())
 	s.plans = arm.Define(PlanType, versions, arm.Hooks[plan]{Check: checkPlan, View: viewPlan})
 	cfg.Store.Listen(s.hub.changed)
@@ -115,7 +118,7 @@ func (s *Sites) Handle(api *arm.API) {
 
 // Close ends the requests that wait for a change.
 func (s *Sites) Close() error {
-	close(s.closed)
+	s.end.Do(func() { close(s.closed) })
 	return nil
 }
 

@@ -82,6 +82,5 @@ func viewPlan(_ context.Context, _ *arm.Call, r *arm.Resource[plan]) (any, error
 		Status        string `json:"status"`
 		ResourceGroup string `json:"resourceGroup"`
 		GeoRegion     string `json:"geoRegion"`
-		NumberOfSites int    `json:"numberOfSites"`
-	}{r.Properties, r.ID.Name(), "Ready", r.ID.ResourceGroup(), r.Location, 0}, nil
+	}{r.Properties, r.ID.Name(), "Ready", r.ID.ResourceGroup(), r.Location}, nil
 }
