@@ -107,7 +107,7 @@ func (a *API) checkAssignment(ctx context.Context, call *Call, r, old *Resource[
 	if old != nil {
 		p.CreatedBy = old.Properties.CreatedBy
 	}
-	r.Location, r.Tags = "", nil
+	r.Location, r.Tags, r.Identity, r.SKU, r.Kind = "", nil, nil, nil, "" // assignments have none
 	return nil
 }
 

@@ -134,11 +134,11 @@ func collection(id az.ID) (scope az.ID, typ string) {
 
 // wellPlaced refuses ids at which a type cannot be.
 func (a *API) wellPlaced(i *info, id az.ID) error {
-	if i.extension || i.name == groupsName {
-		return nil
-	}
 	p := id.Parent()
-	if i.depth() == 1 && p.IsType(groupsName) || i.depth() > 1 && p.IsType(parentType(i.name)) {
+	switch {
+	case i.extension, i.name == groupsName && isGroup(id),
+		i.name != groupsName && i.depth() == 1 && isGroup(p),
+		i.depth() > 1 && p.IsType(parentType(i.name)) && id.ResourceGroup() != "":
 		return nil
 	}
 	return az.Errorf(az.Invalid, "InvalidResourceType", "A resource of the type '%s' cannot be at this place; its id is /subscriptions/{subscription}/resourceGroups/{group}/providers/%s/….", i.name, i.name)
@@ -148,11 +148,17 @@ func (a *API) wellPlaced(i *info, id az.ID) error {
 func (a *API) listPlaced(i *info, scope az.ID) error {
 	switch {
 	case i.extension && (i.list != nil || !scope.IsRoot()), i.depth() > 1 && scope.IsType(parentType(i.name)),
-		i.depth() == 1 && (scope.IsType(groupsName) || scope.IsType(subscriptionsName)):
+		i.name == groupsName && isSubscription(scope),
+		i.name != groupsName && i.depth() == 1 && (isGroup(scope) || isSubscription(scope)):
 		return nil
 	}
 	return az.Errorf(az.Invalid, "InvalidResourceType", "Resources of the type '%s' cannot be listed at this place.", i.name)
 }
+
+// isGroup and isSubscription tell the real ones from ids that only end alike,
+// as in /subscriptions/{s}/providers/Microsoft.Resources/resourceGroups/{g}.
+func isGroup(id az.ID) bool        { return id.ResourceGroup() != "" && id.Equal(groupOf(id)) }
+func isSubscription(id az.ID) bool { return id.Subscription() != "" && len(segments(id)) == 2 }
 
 func parentType(name string) string { return name[:strings.LastIndexByte(name, '/')] }
 

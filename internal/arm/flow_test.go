@@ -60,7 +60,7 @@ func TestPaging(t *testing.T) {
 
 func TestResourcesFilter(t *testing.T) {
 	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
-		withGroup(p).must(200, owner, "PUT", boxes+"/b1", `{"location":"West Europe"}`)
+		withGroup(p).must(200, owner, "PUT", boxes+"/b1", `{"location":"West Europe","tags":{"env":"prod"}}`)
 		p.must(200, owner, "PUT", boxes+"/b2", `{"location":"eastus"}`)
 		p.must(200, owner, "PUT", boxes+"/b1/lids/l", `{}`)
 		p.must(200, owner, "PUT", inGroup+"/providers/"+UserAssignedType+"/u", `{"location":"eastus"}`)
@@ -71,6 +71,9 @@ func TestResourcesFilter(t *testing.T) {
 			"resourceType eq 'Test.Box/boxes/lids'":              "",
 			"location eq 'westeurope'":                           "b1",
 			"resourceGroup eq 'g1' and location eq 'East US'":    "u b2",
+			"tagName eq 'Env' and tagValue eq 'prod'":            "b1",
+			"tagName eq 'env' and tagValue eq 'Prod'":            "",
+			"tagValue eq 'prod'":                                 "b1",
 			"resourceGroup eq 'g''2'":                            "",
 			"resourceType eq 'Microsoft.KeyVault/vaults'":        "",
 			"resourceType eq 'Microsoft.Authorization/roleDefs'": "",
@@ -88,6 +91,18 @@ func TestResourcesFilter(t *testing.T) {
 				t.Errorf("%q: %q, want %q", filter, got, want)
 			}
 		}
+	})
+}
+
+func TestGroupsByTag(t *testing.T) {
+	eachPlane(t, nil, func(t *testing.T, p *plane) {
+		withGroup(p).must(201, owner, "PUT", inGroup+"2", `{"location":"l"}`)
+		for filter, want := range map[string]int{"": 2, "tagName%20eq%20'A'": 1, "tagName%20eq%20'a'%20and%20tagValue%20eq%20'2'": 0} {
+			if n := len(p.must(200, viewer, "GET", subScope+"/resourcegroups?$filter="+filter, "").values()); n != want {
+				t.Errorf("%s: %d groups, want %d", filter, n, want)
+			}
+		}
+		p.must(400, viewer, "GET", subScope+"/resourcegroups?$filter=name%20eq%20'x'", "")
 	})
 }
 

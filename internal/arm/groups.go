@@ -29,7 +29,8 @@ type groupProperties struct{}
 func (a *API) groupType() *Type[groupProperties] {
 	t := Define(groupsName, []string{"2025-04-01", "2023-07-01", "2021-04-01", "2020-06-01", "2019-10-01"}, Hooks[groupProperties]{
 		PutCreated: http.StatusCreated,
-		Check: func(_ context.Context, _ *Call, r, old *Resource[groupProperties]) error {
+		Check: func(_ context.Context, _ *Call, r, _ *Resource[groupProperties]) error {
+			r.Identity, r.SKU, r.Kind = nil, nil, "" // groups have none
 			if r.Location == "" {
 				return az.Errorf(az.Invalid, "LocationRequired", "The location property is required for this definition.")
 			}
@@ -37,7 +38,7 @@ func (a *API) groupType() *Type[groupProperties] {
 		},
 	})
 	t.about.setRights("Microsoft.Resources/subscriptions/resourceGroups")
-	t.about.head = a.exists
+	t.about.head, t.about.list = a.exists, a.listGroups
 	return t
 }
 
@@ -123,7 +124,7 @@ func (a *API) resources(ctx context.Context, call *Call) (any, error) {
 func (a *API) resourceFilter(terms []term) (func(store.Resource) bool, error) {
 	for _, t := range terms {
 		switch t.name {
-		case "resourcetype", "name", "resourcegroup", "location":
+		case "resourcetype", "name", "resourcegroup", "location", "tagname", "tagvalue":
 		default:
 			return nil, badFilter()
 		}
@@ -136,28 +137,75 @@ func (a *API) resourceFilter(terms []term) (func(store.Resource) bool, error) {
 		if t == nil || t.info().depth() != 1 || t.info().extension || t.info().name == groupsName {
 			return false
 		}
-		for _, f := range terms {
-			var have string
-			switch f.name {
-			case "resourcetype":
-				have = row.ID.Type()
-			case "name":
-				have = row.ID.Name()
-			case "resourcegroup":
-				have = row.ID.ResourceGroup()
-			case "location":
-				r, err := decode[struct{}](a.cfg.Sealer, row, false)
-				if err != nil || !sameLocation(r.Location, f.value) {
-					return false
-				}
-				continue
-			}
-			if !strings.EqualFold(have, f.value) {
-				return false
-			}
-		}
-		return true
+		return a.matchesAll(row, terms)
 	}, nil
+}
+
+// matchesAll reports whether a row has what each term asks for.
+func (a *API) matchesAll(row store.Resource, terms []term) bool {
+	if len(terms) == 0 {
+		return true
+	}
+	r, err := decode[struct{}](a.cfg.Sealer, row, false)
+	if err != nil {
+		return false
+	}
+	for _, f := range terms {
+		ok := false
+		switch f.name {
+		case "resourcetype":
+			ok = strings.EqualFold(row.ID.Type(), f.value)
+		case "name":
+			ok = strings.EqualFold(row.ID.Name(), f.value)
+		case "resourcegroup":
+			ok = strings.EqualFold(row.ID.ResourceGroup(), f.value)
+		case "location":
+			ok = sameLocation(r.Location, f.value)
+		case "tagname":
+			_, ok = tag(r.Tags, f.value)
+		case "tagvalue":
+			ok = hasTagValue(r.Tags, terms, f.value)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func tag(tags map[string]string, name string) (value string, ok bool) {
+	value, _, ok = findFold(tags, name)
+	return value, ok
+}
+
+// hasTagValue looks at the tag that another term names, or at all.
+func hasTagValue(tags map[string]string, terms []term, want string) bool {
+	for _, t := range terms {
+		if t.name == "tagname" {
+			v, ok := tag(tags, t.value)
+			return ok && v == want
+		}
+	}
+	for _, v := range tags {
+		if v == want {
+			return true
+		}
+	}
+	return false
+}
+
+// listGroups answers GET of the resource groups, by tag if asked so.
+func (a *API) listGroups(ctx context.Context, call *Call, scope az.ID) (any, error) {
+	terms, err := parseFilter(call.query("$filter"))
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range terms {
+		if t.call || t.name != "tagname" && t.name != "tagvalue" {
+			return nil, badFilter()
+		}
+	}
+	return a.listKept(ctx, call, a.groups, scope, func(row store.Resource) bool { return a.matchesAll(row, terms) })
 }
 
 // exists answers HEAD of a resource group: 204 or 404, as az group exists

@@ -37,7 +37,7 @@ type rowPage struct {
 // query is how the type's resources at a scope are found.
 func (i *info) query(scope az.ID) store.ResourceQuery {
 	q := store.ResourceQuery{Type: i.name}
-	if scope.IsType(subscriptionsName) && i.name != groupsName && !i.extension {
+	if isSubscription(scope) && i.name != groupsName && !i.extension {
 		q.Subscription = scope.Subscription()
 	} else {
 		q.Parent = scope
@@ -84,10 +84,15 @@ func (c *Call) nextLink(next string) string {
 
 // list answers GET of a type's collection.
 func (a *API) list(ctx context.Context, call *Call, t AnyType, scope az.ID) (any, error) {
+	return a.listKept(ctx, call, t, scope, nil)
+}
+
+func (a *API) listKept(ctx context.Context, call *Call, t AnyType, scope az.ID, keep func(store.Resource) bool) (any, error) {
 	l, err := call.paging()
 	if err != nil {
 		return nil, err
 	}
+	l.keep = keep
 	i := t.info()
 	p, err := a.page(ctx, call, i.read, i.query(scope), l)
 	if err != nil {

@@ -232,8 +232,8 @@ func (a *API) scopeExists(scope az.ID, read reader) error {
 	if scope.IsRoot() {
 		return nil
 	}
-	if scope.IsType(subscriptionsName) {
-		if !strings.EqualFold(scope.Subscription(), a.cfg.Names.Subscription) {
+	if isSubscription(scope) {
+		if !scope.Equal(a.subscription()) {
 			return notFound(scope)
 		}
 		return nil

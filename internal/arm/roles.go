@@ -191,6 +191,7 @@ func (r *roleDefinitions) check(ctx context.Context, call *Call, n, old *Resourc
 			return err
 		}
 	}
+	n.Location, n.Tags, n.Identity, n.SKU, n.Kind = "", nil, nil, nil, "" // roles have none
 	p.Type, p.UpdatedBy, p.CreatedBy = customRole, call.Caller.ObjectID, call.Caller.ObjectID
 	p.CreatedOn, p.UpdatedOn = "", ""
 	if old != nil {

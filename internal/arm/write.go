@@ -20,7 +20,9 @@ var errRaced = &az.Error{Kind: az.Precondition, Code: "raced"}
 const maxTries = 8
 
 // Put creates or replaces a resource for a caller, as HTTP's PUT does. r.ETag,
-// if set, is the version it must replace. The result is what was stored.
+// if set, is the version it must replace. Everything is taken from r, its
+// Secrets too; only a nil Identity keeps the one there is. The result is what
+// was stored.
 func (t *Type[P]) Put(ctx context.Context, caller az.Principal, r *Resource[P]) (*Resource[P], error) {
 	call := t.api.internalCall(caller, http.MethodPut, r.ID)
 	if r.ETag != "" {
