@@ -339,8 +339,8 @@ func TestReseal(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := newRigWith(t, st, sealer).withVault()
-		for i := range 250 {
-			r.set(fmt.Sprintf("s%d", i%125), fmt.Sprint(i))
+		for i := range 130 {
+			r.set(fmt.Sprintf("s%d", i%65), fmt.Sprint(i))
 		}
 		wrapped, err := sealer.Rotate()
 		if err == nil {
@@ -349,7 +349,7 @@ func TestReseal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, err := r.Reseal(context.Background()); err != nil || n != 250 {
+		if n, err := r.Reseal(context.Background()); err != nil || n != 130 {
 			t.Fatalf("resealed %d: %v", n, err)
 		}
 		if n, err := r.Reseal(context.Background()); err != nil || n != 0 {
@@ -361,8 +361,8 @@ func TestReseal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 125 {
-			if got := r.must(200, r.do(user, "GET", fmt.Sprintf("/secrets/s%d/", i), "")).text(); got != fmt.Sprint(i+125) {
+		for i := range 65 {
+			if got := r.must(200, r.do(user, "GET", fmt.Sprintf("/secrets/s%d/", i), "")).text(); got != fmt.Sprint(i+65) {
 				t.Fatalf("s%d is %q after the rotation", i, got)
 			}
 		}
