@@ -36,7 +36,7 @@ const (
 // plane is a front door with a real store, guard and sealer behind a real
 // HTTP server. The token of a request is the caller's object id.
 type plane struct {
-	t     *testing.T
+	t     testing.TB
 	api   *API
 	store *store.Store
 	audit *guard.Log
@@ -67,7 +67,7 @@ func eachPlane(t *testing.T, types func() []AnyType, fn func(t *testing.T, p *pl
 	})
 }
 
-func newPlane(t *testing.T, st *store.Store, sealer *seal.Sealer, types ...AnyType) *plane {
+func newPlane(t testing.TB, st *store.Store, sealer *seal.Sealer, types ...AnyType) *plane {
 	t.Helper()
 	ctx := context.Background()
 	log, err := guard.OpenLog(ctx, guard.LogConfig{Dir: t.TempDir(), Plane: "p1", Key: []byte("0123456789abcdef0123456789abcdef"), Clock: time.Now,

@@ -2,7 +2,6 @@ package arm
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -176,72 +175,6 @@ func TestConcurrentPuts(t *testing.T) {
 	})
 }
 
-func TestIdentity(t *testing.T) {
-	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
-		ident := inGroup + "/providers/" + UserAssignedType + "/u1"
-		withGroup(p).must(200, owner, "PUT", ident, `{"location":"l"}`)
-		put := func(who, identity string) answer {
-			return p.do(who, "PUT", boxes+"/b", `{"identity":`+identity+`}`)
-		}
-		a := put(owner, `{"type":"systemassigned","principalId":"`+robot+`"}`)
-		oid := a.at("identity", "principalId")
-		if a.status != 200 || oid == robot || oid == nil || a.at("identity", "tenantId") != tenantID || a.at("identity", "type") != "SystemAssigned" {
-			t.Fatalf("system: %s", a.raw)
-		}
-		a = put(owner, `{"type":"UserAssigned,SystemAssigned","userAssignedIdentities":{"`+strings.ToUpper(ident)+`":{}}}`)
-		users, _ := a.at("identity", "userAssignedIdentities").(map[string]any)
-		if a.at("identity", "type") != IdentityBoth || a.at("identity", "principalId") != oid || len(users) != 1 {
-			t.Fatalf("both: %s", a.raw)
-		}
-		id := az.MustParseID(ident)
-		for _, u := range users {
-			if m := u.(map[string]any); m["principalId"] != az.NamedGUID("p", id.Key()) || m["clientId"] != az.NamedGUID("c", id.Key()) {
-				t.Errorf("the user-assigned identity is %v", m)
-			}
-		}
-		if a := put(owner, `null`); a.at("identity", "type") != IdentityBoth {
-			t.Errorf("a PUT without identity took it away: %s", a.raw)
-		}
-		if a := p.must(200, owner, "PATCH", boxes+"/b", `{"identity":{"type":"SystemAssigned"}}`); a.at("identity", "userAssignedIdentities") != nil || a.at("identity", "principalId") != oid {
-			t.Errorf("back to system: %s", a.raw)
-		}
-		if a := put(owner, `{"type":"None"}`); a.at("identity") != nil {
-			t.Errorf("none: %s", a.raw)
-		}
-		for body, want := range map[string]string{
-			`{"type":"Magic"}`:        "400 InvalidIdentityType",
-			`{}`:                      "400 InvalidIdentityType",
-			`{"type":"UserAssigned"}`: "400 InvalidIdentityValues",
-			`{"type":"UserAssigned","userAssignedIdentities":{"/x":{}}}`:                  "400 InvalidIdentityValues",
-			`{"type":"UserAssigned","userAssignedIdentities":{"` + boxes + `/b":{}}}`:     "400 InvalidIdentityValues",
-			`{"type":"SystemAssigned","userAssignedIdentities":{"` + ident + `":{}}}`:     "400 InvalidIdentityValues",
-			`{"type":"UserAssigned","userAssignedIdentities":{"` + ident + `none":{}}}`:   "400 FailedIdentityOperation",
-			`{"type":"UserAssigned","userAssignedIdentities":{"` + ident + `":{}},"x":1}`: "200 ",
-		} {
-			if a := put(owner, body); fmt.Sprint(a.status, " ", a.code()) != want {
-				t.Errorf("%s: %d %s, want %s", body, a.status, a.code(), want)
-			}
-		}
-		// Who may write boxes may not for that reason hand out identities.
-		p.must(200, owner, "PUT", boxes+"/b", `{"identity":{"type":"None"}}`)
-		p.must(201, owner, "PUT", subScope+authz+"/roleDefinitions/"+guid1, fmt.Sprintf(custom, `,"Test.Box/boxes/*"`))
-		p.must(201, owner, "PUT", at(inGroup, guid2), assignment(subScope+authz+"/roleDefinitions/"+guid1, stranger))
-		if a := put(stranger, `{"type":"UserAssigned","userAssignedIdentities":{"`+ident+`":{}}}`); a.status != 403 || a.code() != "LinkedAuthorizationFailed" {
-			t.Errorf("a linked identity: %d %s", a.status, a.raw)
-		}
-		if a := put(stranger, `{"type":"UserAssigned","userAssignedIdentities":{"`+ident+`none":{}}}`); a.status != 403 || a.code() != "LinkedAuthorizationFailed" {
-			t.Errorf("a linked identity that is not there: %d %s", a.status, a.raw)
-		}
-		p.must(201, owner, "PUT", at(ident, guid3), assignment(subScope+authz+"/roleDefinitions/f1a07417-d97a-45cb-824c-7a7467783830", stranger))
-		if a := put(stranger, `{"type":"UserAssigned","userAssignedIdentities":{"`+ident+`":{}}}`); a.status != 200 {
-			t.Errorf("as Managed Identity Operator: %d %s", a.status, a.raw)
-		}
-		// An identity that is deleted while assigned does not block other changes.
-		p.must(200, owner, "DELETE", ident, "")
-		p.must(200, owner, "PATCH", boxes+"/b", `{"tags":{"a":"b"}}`)
-	})
-}
-
 func TestSecretsAreSealed(t *testing.T) {
 	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
 		withGroup(p).must(200, owner, "PUT", boxes+"/b", `{"properties":{"word":"open-sesame"}}`)
@@ -262,69 +195,6 @@ func TestSecretsAreSealed(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestLongOperations(t *testing.T) {
-	gate := make(chan error)
-	slow := func() []AnyType {
-		return []AnyType{Define("Test.Slow/things", nil, Hooks[boxProps]{
-			Work: func(_ context.Context, r, _ *Resource[boxProps]) error {
-				err := <-gate
-				r.Properties.Color = "done"
-				return err
-			},
-		})}
-	}
-	eachPlane(t, slow, func(t *testing.T, p *plane) {
-		thing := inGroup + "/providers/Test.Slow/things/x"
-		withGroup(p)
-		poll := func(a answer, name string) string {
-			return strings.TrimPrefix(a.header.Get(name), "https://management.hawser.localhost:8443")
-		}
-		a := p.must(201, owner, "PUT", thing, `{}`)
-		if a.at("properties", "provisioningState") != "Creating" || a.header.Get("Retry-After") == "" {
-			t.Fatalf("begun: %s %v", a.raw, a.header)
-		}
-		status, result := poll(a, "Azure-AsyncOperation"), poll(a, "Location")
-		if a := p.must(200, owner, "GET", status, ""); a.at("status") != "InProgress" {
-			t.Errorf("status: %s", a.raw)
-		}
-		p.must(202, owner, "GET", result, "")
-		p.must(403, stranger, "GET", status, "")
-		gate <- nil
-		p.waitFor(status, "Succeeded")
-		p.must(204, owner, "GET", result, "")
-		if a := p.must(200, owner, "GET", thing, ""); a.at("properties", "provisioningState") != "Succeeded" || a.at("properties", "color") != "done" {
-			t.Errorf("done: %s", a.raw)
-		}
-		a = p.must(200, owner, "PUT", thing, `{}`)
-		gate <- az.Errorf(az.Invalid, "NoRoom", "There is no room.")
-		status, result = poll(a, "Azure-AsyncOperation"), poll(a, "Location")
-		a = p.waitFor(status, "Failed")
-		if a.at("error", "code") != "NoRoom" {
-			t.Errorf("failed: %s", a.raw)
-		}
-		if a := p.must(409, owner, "GET", result, ""); a.code() != "NoRoom" {
-			t.Errorf("result: %s", a.raw)
-		}
-		if a := p.must(200, owner, "GET", thing, ""); a.at("properties", "provisioningState") != "Failed" {
-			t.Errorf("after the failure: %s", a.raw)
-		}
-	})
-}
-
-// waitFor polls as a client does until the operation has ended.
-func (p *plane) waitFor(path, status string) answer {
-	p.t.Helper()
-	for {
-		a := p.must(200, owner, "GET", path, "")
-		if a.at("status") != stateInProgress {
-			if a.at("status") != status {
-				p.t.Fatalf("the operation ended as %s", a.raw)
-			}
-			return a
-		}
-	}
 }
 
 // TestTwoPlanes: what one plane writes, the other serves at once, rights and
@@ -430,92 +300,6 @@ func TestOwnMethods(t *testing.T) {
 		}
 		if r, err := box.Load(ctx, id); r != nil || err != nil {
 			t.Errorf("deleted: %v %v", r, err)
-		}
-	})
-}
-
-func FuzzFilter(f *testing.F) {
-	for _, s := range []string{"", "atScope()", "name eq 'x'", "resourceType eq 'a/b' and name eq 'c''d'", "assignedTo('x') and atScope()", "a eq '", "and", "a eq 'b'and c eq 'd'"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		terms, err := parseFilter(s)
-		if err != nil {
-			return
-		}
-		// What was understood can be written down and is understood the same.
-		var parts []string
-		for _, x := range terms {
-			quoted := "'" + strings.ReplaceAll(x.value, "'", "''") + "'"
-			if x.call {
-				parts = append(parts, x.name+"("+quoted+")")
-			} else {
-				parts = append(parts, x.name+" eq "+quoted)
-			}
-		}
-		text := strings.Join(parts, " and ")
-		if len(text) > maxFilter {
-			return
-		}
-		again, err := parseFilter(text)
-		if err != nil || !slices.Equal(terms, again) {
-			t.Errorf("%q: %v, written as %q: %v %v", s, terms, text, again, err)
-		}
-	})
-}
-
-func FuzzPath(f *testing.F) {
-	for _, s := range []string{"/", "/subscriptions", boxes, boxes + "/b", boxes + "/b/config/web", boxes + "/b/lids/l", "//a//b", "/providers", "/subscriptions/x/providers/y", at("/x/y", guid1), inGroup + "/providers/providers/providers"} {
-		f.Add("GET", s)
-		f.Add("POST", s)
-	}
-	p := &API{types: map[string]AnyType{}}
-	p.cfg.Names = az.Names{Subscription: subID}
-	p.groups = p.groupType()
-	p.Register(p.groups)
-	p.Register(testTypes(nil)...)
-	p.ownRoutes()
-	f.Fuzz(func(t *testing.T, method, s string) {
-		id, err := az.ParseID(s)
-		if err != nil {
-			return
-		}
-		// Whatever a path is taken for, the place where rights are asked is the
-		// path itself or above it: never another resource.
-		call := &Call{path: id, ID: id, Method: method}
-		if rt, _ := p.exact(call); rt != nil {
-			if scope := routeScope(id, rt); !id.Within(scope) {
-				t.Errorf("%s: the scope is %s", id, scope)
-			}
-			return
-		}
-		if id.IsCollection() {
-			if scope, _ := collection(id); !id.Within(scope) {
-				t.Errorf("%s: the list's scope is %s", id, scope)
-			}
-		}
-		if typ, owner, doc := p.resolve(id); typ != nil {
-			if !id.Within(owner) || doc == "" && !owner.Equal(id) || !owner.IsType(typ.info().name) {
-				t.Errorf("%s: taken for %s of %s", id, owner, typ.info().name)
-			}
-			_ = p.wellPlaced(typ.info(), owner)
-		}
-	})
-}
-
-func FuzzIdentity(f *testing.F) {
-	f.Add(`{"type":"SystemAssigned"}`, true)
-	f.Add(`{"type":"UserAssigned","userAssignedIdentities":{"/subscriptions/s/resourceGroups/g/providers/`+UserAssignedType+`/u":null}}`, false)
-	f.Fuzz(func(t *testing.T, s string, patch bool) {
-		i, err := parseIdentity(json.RawMessage(s), &Identity{Type: IdentitySystem, PrincipalID: robot}, patch)
-		if err != nil || i == nil {
-			return
-		}
-		if i.PrincipalID != "" && i.PrincipalID != robot {
-			t.Errorf("a body chose the principal %s", i.PrincipalID)
-		}
-		if i.User() != (len(i.UserAssigned) > 0) {
-			t.Errorf("type %s with %d identities", i.Type, len(i.UserAssigned))
 		}
 	})
 }

@@ -137,43 +137,53 @@ func (a *API) page(ctx context.Context, call *Call, right guard.Action, q store.
 		if err := call.Check(ctx, right, call.ID); err != nil {
 			return rowPage{}, err
 		}
+		return a.collect(ctx, q, l, func(store.Resource) (bool, error) { return true, nil })
 	}
-	var p rowPage
-	may := map[string]bool{} // folded direct parent and action → may read there, so everything in it
-	q.After = l.after
+	may := map[string]bool{}
+	p, err := a.collect(ctx, q, l, func(row store.Resource) (bool, error) { return a.mayRead(ctx, call, right, row, l, may) })
+	if err != nil {
+		return rowPage{}, err
+	}
+	if len(p.rows) == 0 && l.after == "" {
+		return rowPage{}, call.Check(ctx, right, call.ID) // refuses, and says what is missing
+	}
+	return p, a.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: call.Caller, Action: right.Name, Where: call.ID.String(),
+		Outcome: guard.Allowed, Reason: "no assignment allows it here, so the list holds only what the caller may read below"})
+}
+
+// collect reads rows until a page is full of those that are wanted and may be
+// read, and one more is known to follow.
+func (a *API) collect(ctx context.Context, q store.ResourceQuery, l listing, may func(store.Resource) (bool, error)) (p rowPage, err error) {
+	q.After, q.Limit = l.after, batch
 	for {
-		q.Limit = batch
 		rows, err := a.cfg.Store.Resources(ctx, q)
 		if err != nil {
-			return rowPage{}, err
+			return p, err
 		}
 		for _, row := range rows {
 			q.After = row.ID.Key()
 			if l.keep != nil && !l.keep(row) {
 				continue
 			}
-			ok, err := d.Allowed, error(nil)
-			if !ok {
-				ok, err = a.mayRead(ctx, call, right, row, l, may)
-			}
-			if err != nil {
-				return rowPage{}, err
-			}
-			if !ok {
+			if ok, err := may(row); err != nil {
+				return p, err
+			} else if !ok {
 				continue
 			}
 			if l.top > 0 && len(p.rows) == l.top {
 				p.next = p.rows[l.top-1].ID.Key()
-				return p, a.filtered(ctx, call, right, d, true)
+				return p, nil
 			}
 			p.rows = append(p.rows, row)
 		}
 		if len(rows) < batch {
-			return p, a.filtered(ctx, call, right, d, len(p.rows) > 0 || l.after != "")
+			return p, nil
 		}
 	}
 }
 
+// mayRead asks for a row by itself. may remembers the answer for everything
+// directly below a parent, by folded parent and action.
 func (a *API) mayRead(ctx context.Context, call *Call, right guard.Action, row store.Resource, l listing, may map[string]bool) (bool, error) {
 	if l.right != nil {
 		right = l.right(row)
@@ -193,16 +203,4 @@ func (a *API) mayRead(ctx context.Context, call *Call, right guard.Action, row s
 	}
 	d, err := a.cfg.Guard.Explain(ctx, call.Caller.ObjectID, right, row.ID)
 	return d.Allowed, err
-}
-
-// filtered records a list that was cut down to what the caller may read.
-func (a *API) filtered(ctx context.Context, call *Call, right guard.Action, d guard.Decision, some bool) error {
-	if d.Allowed {
-		return nil // Check has recorded it
-	}
-	if !some {
-		return call.Check(ctx, right, call.ID)
-	}
-	return a.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: call.Caller, Action: right.Name, Where: call.ID.String(),
-		Outcome: guard.Allowed, Reason: "no assignment allows it here, so the list holds only what the caller may read below"})
 }

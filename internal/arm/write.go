@@ -148,13 +148,7 @@ func (t *Type[P]) prepare(ctx context.Context, call *Call, old *Resource[P], cha
 	if old != nil {
 		r.ID, r.Created, was = old.ID, old.Created, old.Identity
 	}
-	if err := t.settle(r, old); err != nil {
-		return nil, err
-	}
-	if err := call.mayAssign(ctx, t.about.write, r.ID, r.Identity, was); err != nil {
-		return nil, err
-	}
-	if err := fillIdentity(r.Identity, t.api.cfg.Names.Tenant, t.api.outside(ctx)); err != nil {
+	if err := t.settle(ctx, call, r, old, was); err != nil {
 		return nil, err
 	}
 	if check && t.hooks.Check != nil {
@@ -171,10 +165,21 @@ func (t *Type[P]) prepare(ctx context.Context, call *Call, old *Resource[P], cha
 }
 
 // settle applies the rules that all types have.
-func (t *Type[P]) settle(r, old *Resource[P]) error {
+func (t *Type[P]) settle(ctx context.Context, call *Call, r, old *Resource[P], was *Identity) error {
 	if err := checkTags(r.Tags); err != nil {
 		return err
 	}
+	if err := t.keepLocation(r, old); err != nil {
+		return err
+	}
+	if err := call.mayAssign(ctx, t.about.write, r.ID, r.Identity, was); err != nil {
+		return err
+	}
+	return fillIdentity(r.Identity, t.api.cfg.Names.Tenant, t.api.outside(ctx))
+}
+
+// keepLocation refuses to move a resource.
+func (t *Type[P]) keepLocation(r, old *Resource[P]) error {
 	if old == nil || old.Location == "" {
 		return nil
 	}

@@ -1,0 +1,78 @@
+package arm
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
+)
+
+// permissions answers GET …/permissions: what the caller may do at a scope.
+func (a *API) permissions(ctx context.Context, call *Call) (any, error) {
+	mine, err := a.assignmentsOf(ctx, call.Caller.ObjectID)
+	if err != nil {
+		return nil, err
+	}
+	page := Page{Value: []any{}}
+	seen := map[string]bool{}
+	for _, as := range mine {
+		if !call.ID.Within(as.ID.Parent()) || seen[as.Properties.role()] {
+			continue
+		}
+		seen[as.Properties.role()] = true
+		role, ok, err := a.cfg.Guard.RoleNamed(ctx, as.Properties.role())
+		if err != nil {
+			return nil, err
+		}
+		for i := 0; ok && i < len(role.Permissions); i++ {
+			p := role.Permissions[i]
+			_ = checkPermission(&p)
+			page.Value = append(page.Value, p)
+		}
+	}
+	return page, nil
+}
+
+// why answers POST {scope}/providers/Hawser.Authorization/why: the decision
+// for anybody, with its reason, without making it theirs. Whoever may read the
+// role assignments there may ask; about oneself, everybody.
+func (a *API) why(ctx context.Context, call *Call) (any, error) {
+	var q struct {
+		PrincipalID string `json:"principalId"`
+		Action      string `json:"action"`
+		DataAction  bool   `json:"dataAction"`
+	}
+	if err := call.Decode(&q); err != nil {
+		return nil, err
+	}
+	if q.PrincipalID == "" {
+		q.PrincipalID = call.Caller.ObjectID
+	}
+	if !az.IsGUID(q.PrincipalID) || !validAction(q.Action) || strings.Contains(q.Action, "*") {
+		return nil, az.Errorf(az.Invalid, "InvalidRequestContent", "The body must have a principalId that is an object id, and an action such as Microsoft.KeyVault/vaults/read.")
+	}
+	if !strings.EqualFold(q.PrincipalID, call.Caller.ObjectID) {
+		if err := call.Check(ctx, a.assign.about.read, call.ID); err != nil {
+			return nil, err
+		}
+	}
+	action := guard.Control(q.Action)
+	if q.DataAction {
+		action = guard.Data(q.Action)
+	}
+	d, err := a.cfg.Guard.Explain(ctx, q.PrincipalID, action, call.ID)
+	if err != nil {
+		return nil, err
+	}
+	v := map[string]any{"principalId": strings.ToLower(q.PrincipalID), "action": q.Action, "dataAction": q.DataAction, "scope": call.ID.String(), "allowed": d.Allowed}
+	if d.Allowed {
+		v["assignment"], v["role"] = d.Assignment, d.Role
+		if d.Via != "" {
+			v["via"] = d.Via
+		}
+	} else if d.Suggest != "" {
+		v["suggest"] = d.Suggest
+	}
+	return v, nil
+}
