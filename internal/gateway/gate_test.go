@@ -109,10 +109,10 @@ func admitted(t *testing.T, g *Gate, id string) (client, server net.Conn, ended 
 		LastWords:   func(r Reason) []byte { return []byte("<" + string(r) + ">") },
 		Finished:    func(r Reason, _ bool) { out.Close(); ended <- r },
 	}}
-	if err := g.Admit(Session{ID: id}, p, g.Generation()); err != nil {
+	if err := g.Admit(context.Background(), Session{ID: id}, p, g.Generation()); err != nil {
 		t.Fatal(err)
 	}
-	g.Start(context.Background(), p)
+	g.Start(p)
 	return client, server, ended
 }
 
@@ -250,7 +250,7 @@ func TestAdmitIsRefusedAfterARecheck(t *testing.T) {
 	g := testGate(t, Limits{})
 	old := g.Generation()
 	g.Recheck(context.Background(), func(context.Context, Session) error { return nil })
-	if err := g.Admit(Session{ID: "x"}, &Pump{}, old); !errors.Is(err, ErrStale) {
+	if err := g.Admit(context.Background(), Session{ID: "x"}, &Pump{}, old); !errors.Is(err, ErrStale) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -48,11 +48,22 @@ func (g *Gate) Generation() uint64 {
 	return g.generation
 }
 
-// Admit adds a session whose bytes p will move. From here on Recheck and End
-// find it. It refuses a session that was authorised before the last Recheck
-// began, because that one did not see it.
-func (g *Gate) Admit(s Session, p *Pump, generation uint64) error {
+// Admit adds a session whose bytes p will move, and records its start. From
+// here on Recheck and End find it. It refuses a session that was authorised
+// before the last Recheck began, because that one did not see it. Every
+// admitted pump must be started or dropped.
+func (g *Gate) Admit(ctx context.Context, s Session, p *Pump, generation uint64) error {
 	s.Grant.Password = az.Secret{}
+	if err := g.enlist(s, p, generation); err != nil {
+		return err
+	}
+	if s.Grant.Record != nil {
+		s.Grant.Record(ctx, Event{Session: s})
+	}
+	return nil
+}
+
+func (g *Gate) enlist(s Session, p *Pump, generation uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -70,26 +81,16 @@ func (g *Gate) Admit(s Session, p *Pump, generation uint64) error {
 	return nil
 }
 
-// Start records the session's start and begins to copy. It returns at once.
-// Every admitted pump must be started or dropped.
-func (g *Gate) Start(ctx context.Context, p *Pump) {
-	s := p.session
+// Start begins to copy. It returns at once.
+func (g *Gate) Start(p *Pump) {
 	g.counts.logins.Inc()
-	if s.Grant.Record != nil {
-		s.Grant.Record(ctx, Event{Session: s.Session})
-	}
 	p.start()
 }
 
-// Drop undoes an Admit that Start never followed.
-func (g *Gate) Drop(p *Pump) {
-	g.mu.Lock()
-	delete(g.sessions, p.session.ID)
-	g.mu.Unlock()
-	g.idle.Done()
-}
+// Drop ends an admitted session that Start never followed.
+func (g *Gate) Drop(p *Pump) { g.finished(p, ClientLost) }
 
-// finished is called once by a pump, with nothing of it left running.
+// finished records a session's end, once nothing of it is left running.
 func (g *Gate) finished(p *Pump, reason Reason) {
 	s := p.session
 	sent, received := p.sent.Load(), p.received.Load()

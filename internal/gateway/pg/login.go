@@ -113,7 +113,17 @@ func (g *Gateway) authenticate(ctx context.Context, c net.Conn, body []byte) (*s
 	if err != nil && s.oauth {
 		g.sayInvalidToken(c)
 	}
-	return s, who, err
+	return s, who, wordToken(err, s.user)
+}
+
+// wordToken keeps Verify's own sentences from somebody who has not shown a
+// valid token: only those that Azure's servers say are said.
+func wordToken(err error, user string) error {
+	var e *az.Error
+	if errors.As(err, &e) && e.Kind == az.Invalid && tokenTexts[e.Code] == "" {
+		return badPassword(user, err)
+	}
+	return err
 }
 
 // open authorises the login, reaches the backend and starts the session.
@@ -143,7 +153,7 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 		b.close()
 		return err
 	}
-	g.Start(ctx, &ses.pump)
+	g.Start(&ses.pump)
 	return nil
 }
 
@@ -151,7 +161,7 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 func (g *Gateway) admit(ctx context.Context, ses *session, info gateway.Session, generation uint64) error {
 	still := g.rules.Authorize.Still()
 	for range admitTries {
-		err := g.Admit(info, &ses.pump, generation)
+		err := g.Admit(ctx, info, &ses.pump, generation)
 		if !errors.Is(err, gateway.ErrStale) {
 			return err
 		}

@@ -233,6 +233,7 @@ func TestStartupCannotSmuggle(t *testing.T) {
 		{"setting twice", "user\x00app\x00search_path\x00a\x00options\x00-c search_path=b\x00\x00", "08P01", "given twice"},
 		{"bytes behind the end", "user\x00app\x00\x00user\x00postgres\x00\x00", "08P01", "terminator"},
 		{"no end", "user\x00app\x00", "08P01", "terminator"},
+		{"name that PostgreSQL would cut", "user\x00app\x00database\x00appdb" + strings.Repeat("x", 60) + "\x00\x00", "28000", "at most 63"},
 		{"no user", "database\x00appdb\x00\x00", "28000", "no PostgreSQL user name"},
 		{"empty user", "user\x00\x00\x00", "28000", "no PostgreSQL user name"},
 	} {

@@ -30,7 +30,7 @@ var passed = map[string]bool{
 	// what node-pg, JDBC and Npgsql send when they are told to
 	"statement_timeout": true, "lock_timeout": true, "idle_in_transaction_session_timeout": true, "geqo": true,
 	"bytea_output": true, "standard_conforming_strings": true, "default_transaction_read_only": true,
-	"default_transaction_isolation": true, "fallback_application_name": true,
+	"default_transaction_isolation": true,
 }
 
 // denied are settings that would make the session somebody else's, load code
@@ -283,6 +283,10 @@ func isServerName(s string) bool {
 	return true
 }
 
+// maxName is NAMEDATALEN - 1. PostgreSQL cuts a longer name off, so what was
+// authorised would not be what is opened.
+const maxName = 63
+
 // settle splits user@server and fills in the database.
 func (s *startup) settle(domain string) error {
 	if i := strings.LastIndexByte(s.user, '@'); i > 0 {
@@ -299,6 +303,9 @@ func (s *startup) settle(domain string) error {
 	}
 	if s.database == "" {
 		s.database = s.user
+	}
+	if len(s.user) > maxName || len(s.database) > maxName {
+		return errStartup(invalidAuthorization, "user and database names have at most %d bytes", maxName)
 	}
 	return nil
 }
@@ -336,7 +343,6 @@ func (s *startup) key() string {
 
 // clean makes a stranger's text fit for a message: short and printable.
 func clean(s string) string {
-	const most = 63 // NAMEDATALEN - 1
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f || r == 0xfffd {
 			return '?'
@@ -344,7 +350,7 @@ func clean(s string) string {
 		return r
 	}, s)
 	for i := range s {
-		if i > most {
+		if i > maxName {
 			return s[:i] + "…"
 		}
 	}
