@@ -95,14 +95,24 @@ func readWeb(_ context.Context, _ *arm.Call, r *arm.Resource[properties]) (any, 
 // change.
 func writeWeb(_ context.Context, call *arm.Call, r *arm.Resource[properties]) error {
 	var c siteConfig
-	if r.Properties.SiteConfig != nil {
-		c = *r.Properties.SiteConfig
+	if old := r.Properties.SiteConfig; old != nil {
+		c = *old
+		// What is decoded is written through pointers; these are not ours.
+		c.AlwaysOn, c.HTTP20, c.Workers = copied(c.AlwaysOn), copied(c.HTTP20), copied(c.Workers)
 	}
 	if err := call.DecodeProperties(&c); err != nil {
 		return err
 	}
 	r.Properties.SiteConfig = &c
 	return takeConfig(r, &c)
+}
+
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
 }
 
 // SetSettings makes the settings that a connection of Service Connector has

@@ -54,3 +54,40 @@ func TestPick(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPick checks that no spelling selects an identity that it does not name.
+func FuzzPick(f *testing.F) {
+	site := az.MustParseID("/subscriptions/s/resourceGroups/g/providers/Microsoft.Web/sites/app1")
+	uid := az.MustParseID("/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/Id1")
+	sys := Assigned{az.Root, "aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002"}
+	usr := Assigned{uid, "bbbbbbbb-0000-4000-8000-000000000001", "bbbbbbbb-0000-4000-8000-000000000002"}
+	for _, s := range []string{"", " ", "/", usr.ClientID, usr.PrincipalID, uid.String(), site.String(), "//subscriptions//s", "%2f", "/.."} {
+		f.Add(s, "", "")
+		f.Add("", s, "")
+		f.Add("", "", s)
+	}
+	squeeze := func(s string) string {
+		return strings.Join(strings.FieldsFunc(strings.ToLower(strings.TrimSpace(s)), func(r rune) bool { return r == '/' }), "/")
+	}
+	f.Fuzz(func(t *testing.T, client, object, resource string) {
+		got, err := pick(site, []Assigned{sys, usr}, IdentitySelector{client, object, resource})
+		if err != nil {
+			if got != (Assigned{}) {
+				t.Fatalf("refused, and given %v", got)
+			}
+			return
+		}
+		named := got == sys && client == "" && object == "" && resource == ""
+		for _, a := range []Assigned{sys, usr} {
+			id := a.ID
+			if id.IsRoot() {
+				id = site
+			}
+			named = named || got == a && (strings.EqualFold(strings.TrimSpace(client), a.ClientID) || strings.EqualFold(strings.TrimSpace(object), a.PrincipalID) ||
+				squeeze(resource) == squeeze(id.String()))
+		}
+		if !named {
+			t.Fatalf("%q %q %q select %v", client, object, resource, got)
+		}
+	})
+}
