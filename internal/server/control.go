@@ -148,7 +148,7 @@ func (s *Server) adminToken(ctx context.Context, call *arm.Call) (any, error) {
 	if err := call.Decode(&in); err != nil {
 		return nil, err
 	}
-	t, err := s.parts.authority.IdentityToken(ctx, authority.IdentityRequest{ObjectID: s.tenant.AdminObjectID, Resource: in.Resource})
+	t, err := s.parts.authority.PrincipalToken(ctx, authority.IdentityRequest{ObjectID: s.tenant.AdminObjectID, Resource: in.Resource})
 	if err != nil {
 		return nil, err
 	}
