@@ -191,7 +191,7 @@ func (a *Authority) isAudience(aud string) bool {
 // useOnce keeps a stolen assertion from being used by somebody else, on any
 // plane: an assertion's id stands for one assertion, and that may come again
 // only from where it came first. MSALs send the same one for ten minutes, for
-// each resource that the app asks for; see docs/decisions/0011-assertion-reuse.md.
+// each resource that the app asks for; see docs/decisions/0007-assertion-reuse.md.
 func (a *Authority) useOnce(ctx context.Context, t *tokenRequest, c *directory.Client, as *assertion) error {
 	id := as.claims.ID
 	if id == "" {

@@ -89,7 +89,9 @@ func newPlane(t testing.TB, st *store.Store, sh shared, change ...func(*Config))
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	p.srv = httptest.NewTLSServer(p.Surface().Handler())
+	p.srv = httptest.NewUnstartedServer(p.Surface().Handler())
+	p.srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	p.srv.StartTLS()
 	t.Cleanup(p.srv.Close)
 	return p
 }

@@ -190,7 +190,7 @@ func oauthError(k az.Kind, code string, number int, format string, args ...any) 
 }
 
 // acceptedIssuers are the values of iss in this plane's own tokens; see
-// docs/decisions/0010-issuer.md.
+// docs/decisions/0006-issuer.md.
 func (a *Authority) acceptedIssuers() map[string]bool {
 	out := map[string]bool{a.issuerV1(): true, a.issuerV2(az.Host{Surface: az.SurfaceLogin}): true}
 	hosts, _ := az.AzureNames()

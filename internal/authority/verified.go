@@ -15,10 +15,24 @@ type verifiedCache struct {
 	mu  sync.RWMutex // guards all below
 	m   map[[sha256.Size]byte]*verified
 	gen uint64 // counts dropAll: what was found good before one is not kept
+
+	buffers sync.Pool // *[]byte, for sum
 }
 
 func newVerifiedCache() *verifiedCache {
 	return &verifiedCache{m: map[[sha256.Size]byte]*verified{}}
+}
+
+// sum is the SHA-256 of a token, made without an allocation.
+func (c *verifiedCache) sum(token string) [sha256.Size]byte {
+	b, _ := c.buffers.Get().(*[]byte)
+	if b == nil {
+		b = new([]byte)
+	}
+	*b = append((*b)[:0], token...)
+	sum := sha256.Sum256(*b)
+	c.buffers.Put(b)
+	return sum
 }
 
 // get also returns the generation that put wants.

@@ -2,7 +2,6 @@ package authority
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -84,7 +83,7 @@ func (a *Authority) verify(ctx context.Context, token string, aud rest.Audience,
 	if len(token) > maxToken {
 		return az.Principal{}, a.refuse(ctx, refuseSize, aud, az.Principal{}, peer)
 	}
-	sum := sha256.Sum256([]byte(token))
+	sum := a.verified.sum(token)
 	v, gen := a.verified.get(sum)
 	known := v != nil
 	if !known {
