@@ -183,7 +183,7 @@ func TestTwoPlanesAgreeAtOnce(t *testing.T) {
 
 // TestARotationCutOffIsFinished leaves a rotation after the server was told.
 func TestARotationCutOffIsFinished(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		link, user := sites+"web"+linkers+r.conn("c"), "aad_"+r.conn("c")
 		r.must(boss, "PUT", link, r.linkBody("go", Read, ""))
 		who := r.identity("web")

@@ -20,7 +20,7 @@ var real *storetest.Postgres
 
 func TestMain(m *testing.M) {
 	var err error
-	if real, err = storetest.NewPostgres("log_statement=all", "log_min_messages=info"); err != nil {
+	if real, err = storetest.NewPostgres("log_statement=all", "shared_buffers=8MB"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

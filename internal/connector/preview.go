@@ -222,6 +222,7 @@ func (p *plan) previewSQL(ctx context.Context) (sql, notes []string, err error) 
 	spec := roleSpec{Name: m.User, Marker: p.c.marker(p.server, m.User)}
 	u := use{m.User, m.Access}
 	err = inTx(ctx, conn, func(tx pgx.Tx) error {
+		sql = nil
 		f, err := readFacts(ctx, tx, makers(others))
 		if err != nil {
 			return err

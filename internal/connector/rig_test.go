@@ -79,11 +79,8 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, f *fixture) *rig
 	g := guard.New(st, r.audit, log)
 	r.dir = directory.New(directory.Config{Store: st, Guard: g, Sealer: sealer, Names: rigNames, Clock: r.now, Log: log, Unassign: arm.DeleteAssignmentsOf})
 	vaults := vault.New(vault.Config{Store: st, Guard: g, Sealer: sealer, Clock: r.now, Log: log, Names: rigNames})
+	// No token is issued here, so the authority is not started: it would make keys.
 	auth := authority.New(authority.Config{Store: st, Directory: r.dir, Guard: g, Sealer: sealer, Names: rigNames, Clock: r.now, Log: log})
-	if err := auth.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(auth.Close)
 	all := site.New(site.Config{Store: st, Guard: g, Sealer: sealer, Directory: r.dir, Vaults: vaults, Authority: auth, Names: rigNames, Clock: r.now, Log: log})
 	t.Cleanup(func() { _ = all.Close() })
 	api := arm.New(arm.Config{Store: st, Guard: g, Sealer: sealer, Clock: r.now, Log: log, Names: rigNames,
@@ -143,7 +140,17 @@ func newPlane(t testing.TB, st *store.Store) *rig {
 }
 
 func eachPlane(t *testing.T, fn func(t *testing.T, r *rig)) {
-	storetest.Each(t, func(t *testing.T, st *store.Store) { fn(t, newPlane(t, st)) })
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		t.Parallel()
+		fn(t, newPlane(t, st))
+	})
+}
+
+// onePlane is eachPlane for what does not differ between stores.
+func onePlane(t *testing.T, fn func(t *testing.T, r *rig)) {
+	t.Parallel()
+	fn(t, newPlane(t, storetest.Open(t, store.Config{Dir: t.TempDir()})))
 }
 
 func (r *rig) serverBody() string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hawser/hawser/internal/az"
 )
@@ -30,8 +31,34 @@ func (r roleSpec) comment() string { return "hawser " + r.Marker }
 // the same time; the number is of no meaning.
 const lockKey = 0x6861777365720001
 
-// inTx runs fn in one transaction of the server, after every other one of ours.
+// maxTries bounds how often a transaction is run again that met another one:
+// grants on a database may be changed from inside any other database, where
+// our lock does not reach.
+const maxTries = 5
+
+// inTx runs fn in one transaction of the server, after every other one of ours
+// in the same database. fn may run several times.
 func inTx(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := inOneTx(ctx, conn, fn)
+		var pe *pgconn.PgError
+		if err == nil || try == maxTries || !errors.As(err, &pe) {
+			return err
+		}
+		switch pe.Code {
+		case "40001", "40P01", "XX000": // serialization_failure, deadlock_detected, "tuple concurrently updated"
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Duration(try) * 20 * time.Millisecond):
+		}
+	}
+}
+
+func inOneTx(ctx context.Context, conn *pgx.Conn, fn func(pgx.Tx) error) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return sqlFault("begin a transaction", err)

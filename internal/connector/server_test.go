@@ -15,7 +15,7 @@ import (
 )
 
 func TestServers(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		got := r.must(boss, "GET", servers+"pg1", "")
 		for path, want := range map[string]string{"fullyQualifiedDomainName": "pg1.postgres.hawser.test", "state": "Ready", "version": "15",
 			"replicationRole": "Primary", "provisioningState": "Succeeded", "administratorLogin": r.f.Owner} {
@@ -87,7 +87,7 @@ func TestServers(t *testing.T) {
 }
 
 func TestDatabasesAndFirewallRules(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		db := r.conn("made") + ` "it`
 		base := servers + "pg1/databases/"
 		if got := r.must(boss, "PUT", base+r.f.db, `{"properties":{}}`); text(got, "properties", "charset") != "UTF8" {
@@ -116,7 +116,7 @@ func TestDatabasesAndFirewallRules(t *testing.T) {
 }
 
 func TestAdministrators(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		ann := r.user(r.conn("ann"))
 		path, name := servers+"pg1/administrators/"+ann, "Ann O'Hara #EXT# "+r.f.db+"@hawser.test"
 		body := `{"properties":{"principalType":"User","principalName":` + fmt.Sprintf("%q", name) + `,"tenantId":""}}`
@@ -150,7 +150,7 @@ func TestAdministrators(t *testing.T) {
 // TestWhoMayConnect: a connection is no way around what somebody may not do by
 // hand.
 func TestWhoMayConnect(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		link := sites + "web" + linkers + r.conn("c")
 		for who, want := range map[string]int{boss: 200, contributor: 403, webmaster: 403, reader: 403, stranger: 403} {
 			if status, out := r.call(who, "POST", link+"/dryrun", r.linkBody("go", Read, "")); status != want {
@@ -203,7 +203,7 @@ func TestWhoMayConnect(t *testing.T) {
 }
 
 func TestDryRuns(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		name := r.conn("c")
 		link := sites + "web" + linkers + name
 		got := r.must(boss, "POST", link+"/dryrun", r.linkBody("nodejs", Read, ""))
@@ -232,7 +232,7 @@ func TestDryRuns(t *testing.T) {
 }
 
 func TestOddRequests(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		link := sites + "web" + linkers + r.conn("c")
 		id := servers + "pg1/databases/" + r.f.db
 		body := func(target, auth, client string) string {
@@ -278,7 +278,7 @@ func TestOddRequests(t *testing.T) {
 }
 
 func TestConnectionsWithASecret(t *testing.T) {
-	eachPlane(t, func(t *testing.T, r *rig) {
+	onePlane(t, func(t *testing.T, r *rig) {
 		link := sites + "web" + linkers + "c"
 		real.Exec(t, "postgres", "create role plain_"+r.f.db+" login password 'pl4in s3cr3t'")
 		body := func(client, info string) string {
