@@ -24,6 +24,9 @@ func (s *Server) handler() http.Handler {
 			surface.Verify = s.verify
 		}
 		surfaces[kind] = surface.Handler()
+		if kind == az.SurfaceManagement {
+			surfaces[kind] = s.supervised(surfaces[kind])
+		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := s.names.Classify(r.Host)

@@ -37,16 +37,22 @@ func (t *runTable) note(pid int, app az.ID) {
 	t.apps[pid] = app
 }
 
-// of finds the app whose supervisor is an ancestor of a process.
-func (t *runTable) of(pid int) (az.ID, bool) {
+// of finds the app that a process is part of: that of the nearest supervisor
+// among its ancestors. A supervisor is not part of its own app.
+func (t *runTable) of(pid int) (app az.ID, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for supervisor, app := range t.apps {
-		if pid != supervisor && run.IsDescendant(pid, supervisor) {
-			return app, true
+	nearest := 0
+	for supervisor := range t.apps {
+		if supervisor == pid || !run.IsDescendant(pid, supervisor) {
+			continue
+		}
+		if nearest == 0 || run.IsDescendant(supervisor, nearest) {
+			nearest = supervisor
 		}
 	}
-	return az.ID{}, false
+	app, ok = t.apps[nearest]
+	return app, ok
 }
 
 type connKey struct{}

@@ -87,6 +87,12 @@ func (s *Server) listenLocal(h http.Handler) error {
 			s.cfg.Log.Warn("server: a stranger connected to the local socket", "error", err)
 			return ctx
 		}
+		if app, supervised := s.runs.of(pid); supervised {
+			// An app must not become the administrator, even where it runs as
+			// the plane's own user: what reaches out by its hand may be a stranger's.
+			s.cfg.Log.Warn("server: an app under hawser run connected to the local socket; it is nobody there", "app", app.Name())
+			return ctx
+		}
 		return context.WithValue(ctx, localKey{}, localPeer{pid})
 	}
 	s.serve(srv, l, false)

@@ -36,6 +36,7 @@ func (p *parts) surfaces() map[az.Surface]*rest.Surface {
 	return map[az.Surface]*rest.Surface{
 		az.SurfaceLogin:      p.authority.Surface(),
 		az.SurfaceManagement: p.arm.Surface(),
+		az.SurfaceGraph:      p.directory.Surface(),
 		az.SurfaceVault:      p.vaults.Surface(),
 	}
 }

@@ -48,6 +48,7 @@ type Server struct {
 	https    net.Listener
 	runs     runTable
 	listens  map[string]string // gateway → address
+	run      context.Context   // ends when the plane stops
 	stop     context.CancelFunc
 	closers  []func(context.Context) // run in reverse
 	work     sync.WaitGroup
@@ -62,7 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, set: metrics.NewSet(), began: cfg.Clock(), listens: map[string]string{}}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
+	s.run, s.stop = run, stop
 	if err := s.start(ctx, run); err != nil {
 		_ = s.Close()
 		return nil, err
