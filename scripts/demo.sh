@@ -7,13 +7,14 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 chmod 711 "$work"
 export HAWSER_DATA=$work/plane PATH=$PWD/bin:$PATH
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 show() { printf '$ %s\n' "$*"; "$@"; }
 
 cleanup() {
   status=$?
   [ -z "${plane:-}" ] || { kill "$plane" 2>/dev/null && wait "$plane" 2>/dev/null; } || true
-  [ -z "${postgres:-}" ] || { kill -INT "$postgres" 2>/dev/null && wait "$postgres" 2>/dev/null; } || true
+  # The job is a shell that waits for the server: the server's own id is in its file.
+  [ -z "${postgres:-}" ] || { kill -INT "$(head -1 "$work/pg/data/postmaster.pid")" && wait "$postgres"; } 2>/dev/null || true
   [ "$status" = 0 ] || { echo "The demo failed; the plane wrote:" >&2; tail -20 "$work/plane.log" >&2 || true; }
   rm -rf "$work"
   exit "$status"
