@@ -484,3 +484,37 @@ func TestFirstStartOfTwoPlanes(t *testing.T) {
 		}
 	}
 }
+
+func TestKeysAreRevokedAndResealed(t *testing.T) {
+	p := onSQLite(t)
+	ctx := context.Background()
+	token := p.token(t, "https://management.azure.com/.default")
+	if _, err := p.Verify(ctx, token, rest.ARM); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.Reseal(ctx); n != 0 || err != nil {
+		t.Errorf("resealed %d, %v", n, err)
+	}
+	wrapped, err := p.sealer.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.sealer.Reload(wrapped); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.Reseal(ctx); n != 2 || err != nil {
+		t.Errorf("resealed %d, %v", n, err)
+	}
+	if _, err := p.Verify(ctx, token, rest.ARM); err != nil {
+		t.Errorf("after sealing anew: %v", err)
+	}
+	if err := p.RevokeKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Verify(ctx, token, rest.ARM); !az.Is(err, az.Unauthorized) {
+		t.Errorf("a token of a revoked key, remembered as good: %v", err)
+	}
+	if _, err := p.Verify(ctx, p.token(t, "https://management.azure.com/.default"), rest.ARM); err != nil {
+		t.Errorf("a token of the new key: %v", err)
+	}
+}

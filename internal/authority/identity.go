@@ -82,6 +82,9 @@ func (a *Authority) identityToken(ctx context.Context, req IdentityRequest) (Tok
 // of an application's. Whoever calls has established that the asker may act as
 // it: the owner of the data directory, on the local socket, as administrator.
 func (a *Authority) PrincipalToken(ctx context.Context, req IdentityRequest) (Token, error) {
+	if err := a.store.Fresh(ctx); err != nil {
+		return Token{}, err
+	}
 	o, ok, err := a.dir.Get(ctx, req.ObjectID)
 	if err != nil {
 		return Token{}, err
