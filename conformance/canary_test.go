@@ -55,9 +55,9 @@ func plantCanaries(t *testing.T, w *world) map[string]string {
 		"db": map[string]any{"type": "Custom", "value": plant("connection-string")}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	w.attachAs(t, "pg1", plant("owner-password"))
+	db := w.attachAs(t, "pg1", plant("owner-password"))
 	r := w.run("web", nil, ecosystems[0].program("database", "default", "things")...)
-	lines(t, r, fmt.Sprintf("who aad_c1 %s\nselect ok\ninsert ok\ncreate 42501\nbecome 42501", w.databaseName(t)))
+	lines(t, r, fmt.Sprintf("who %s %s\nselect ok\ninsert ok\ncreate 42501\nbecome 42501", db.role(), db.name))
 	canaries["admin's client secret"] = w.env.Admin.ClientSecret
 	for kind, token := range map[string]string{"identity's token": w.token(vaultScope, "web"), "administrator's token": w.token(armScope, "")} {
 		canaries[kind] = token[strings.LastIndexByte(token, '.')+1:] // the signature: the rest is no secret
@@ -69,30 +69,21 @@ func plantCanaries(t *testing.T, w *world) map[string]string {
 }
 
 // attachAs attaches a database whose owner has the given password, and
-// connects web to it as c1.
-func (w *world) attachAs(t *testing.T, server, password string) {
+// connects web to it.
+func (w *world) attachAs(t *testing.T, server, password string) database {
 	t.Helper()
 	d := database{url: storetest.Database(t)}
 	u, err := url.Parse(d.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner := "owner_of_" + strings.TrimPrefix(u.Path, "/")
+	d.name = strings.TrimPrefix(u.Path, "/")
+	owner := "owner_of_" + d.name
 	d.exec(t, "create role "+owner+" superuser login password '"+password+"'; create table things (a int)")
 	u.User = url.UserPassword(owner, password)
 	w.cli("attach", server, u.String())
-	w.cli("connect", "web", server, "--database", strings.TrimPrefix(u.Path, "/"), "--client", "go", "--access", "write", "--name", "c1")
-}
-
-// databaseName is the database that web's settings name.
-func (w *world) databaseName(t *testing.T) string {
-	t.Helper()
-	settings := w.cli("app", "settings", "web", "--reveal")
-	_, after, ok := strings.Cut(settings, "dbname=")
-	if !ok {
-		t.Fatalf("no database in the settings:\n%s", settings)
-	}
-	return strings.Fields(after)[0]
+	w.cli("connect", "web", server, "--database", d.name, "--client", "go", "--access", "write", "--name", d.connection())
+	return d
 }
 
 // search fails for each file that holds a canary in any spelling.

@@ -45,11 +45,13 @@ func TestCertificate(t *testing.T) {
 	w.assign(secretsUser, app.principal, w.vault.ID)
 	for _, e := range ecosystems {
 		t.Run(e.name, func(t *testing.T) {
+			w.as(t)
 			r := w.with(nil, append([]string{"env", "CERTIFICATE=" + file, "AZURE_CLIENT_ID=" + app.id}, e.program("read", "certificate", w.vaultURL("kv1"), "plain")...)...)
 			lines(t, r, "get "+plainValue)
 		})
 	}
 	t.Run("another certificate's key is refused", func(t *testing.T) {
+		w.as(t)
 		other, err := rsa.GenerateKey(rand.Reader, 2048)
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +135,7 @@ func TestWorkloadIdentity(t *testing.T) {
 	issuer.write(t, file, subject, "api://AzureADTokenExchange", time.Hour)
 	for _, e := range ecosystems {
 		for _, cred := range []string{"workload", "assertion", "default"} {
-			t.Run(e.name+"/"+cred, func(t *testing.T) { lines(t, read(e, cred), "get "+plainValue) })
+			t.Run(e.name+"/"+cred, func(t *testing.T) { w.as(t); lines(t, read(e, cred), "get "+plainValue) })
 		}
 	}
 	for name, write := range map[string]func(){
@@ -142,6 +144,7 @@ func TestWorkloadIdentity(t *testing.T) {
 		"expired":          func() { issuer.write(t, file, subject, "api://AzureADTokenExchange", -time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			w.as(t)
 			write()
 			if r := read(ecosystems[0], "workload"); r.code == 0 {
 				t.Errorf("got in: %s", r.stdout)

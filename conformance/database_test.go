@@ -24,7 +24,8 @@ func TestDatabase(t *testing.T) {
 				"owner": {"ok", "ok", "ok", "42501"},
 			} {
 				t.Run(at.name+"/"+e.name+"/"+access, func(t *testing.T) {
-					app := e.name + access
+					at.as(t)
+					app := e.name + access + db.name
 					at.make("app", app)
 					at.cli("connect", app, "pg1", "--database", db.name, "--client", e.settings, "--access", access, "--name", app)
 					r := at.run(app, nil, e.program("database", "default", "things")...)
@@ -41,10 +42,10 @@ func TestConnector(t *testing.T) {
 	w := newWorld(t)
 	db := w.attach("pg1")
 	roles := func() string {
-		r := execute(t, clean(t), psql(db.url, "select rolname from pg_roles where rolname = 'aad_c1'")...)
+		r := execute(t, clean(t), psql(db.url, "select rolname from pg_roles where rolname = '"+db.role()+"'")...)
 		return strings.TrimSpace(r.stdout)
 	}
-	connect := []string{"connect", "web", "pg1", "--database", db.name, "--client", "go", "--access", "read", "--name", "c1"}
+	connect := []string{"connect", "web", "pg1", "--database", db.name, "--client", "go", "--access", "read", "--name", db.connection()}
 	plan := w.cli(append(connect, "--dry-run")...)
 	if !strings.Contains(strings.ToUpper(plan), "GRANT") || roles() != "" {
 		t.Fatalf("a dry run must print the SQL and do nothing; role %q, printed:\n%s", roles(), plan)
@@ -54,15 +55,15 @@ func TestConnector(t *testing.T) {
 	}
 	w.cli(connect...)
 	w.cli(connect...) // safe to repeat
-	if roles() != "aad_c1" {
+	if roles() != db.role() {
 		t.Fatal("no role was made in the database")
 	}
-	w.cli("connection", "validate", "web", "c1")
+	w.cli("connection", "validate", "web", db.connection())
 	settings := w.cli("app", "settings", "web", "--reveal")
 	if !strings.Contains(settings, "AZURE_POSTGRESQL_CONNECTIONSTRING") || strings.Contains(settings, "password=") {
 		t.Errorf("settings:\n%s", settings)
 	}
-	w.cli("connection", "delete", "web", "c1")
+	w.cli("connection", "delete", "web", db.connection())
 	if roles() != "" {
 		t.Error("the role outlived its connection")
 	}
@@ -70,7 +71,8 @@ func TestConnector(t *testing.T) {
 		t.Errorf("the settings outlived their connection:\n%s", s)
 	}
 	t.Run("a failed connection leaves nothing", func(t *testing.T) {
-		r := w.try("connect", "web", "pg1", "--database", "there_is_no_such_database", "--client", "go", "--name", "c1")
+		w.as(t)
+		r := w.try("connect", "web", "pg1", "--database", "there_is_no_such_database", "--client", "go", "--name", db.connection())
 		if r.code != 1 || r.stderr == "" {
 			t.Errorf("exit status %d, %q", r.code, r.stderr)
 		}
@@ -84,7 +86,7 @@ func TestConnector(t *testing.T) {
 func TestPsql(t *testing.T) {
 	w := newWorld(t)
 	db := w.attach("pg1")
-	w.cli("connect", "web", "pg1", "--database", db.name, "--access", "read", "--name", "c1")
+	w.cli("connect", "web", "pg1", "--database", db.name, "--access", "read", "--name", db.connection())
 	host, port, _ := strings.Cut(w.env.Gateways["pg"], ":")
 	name := "pg1.postgres." + domain
 	dsn := func(parts ...string) string {
@@ -92,22 +94,21 @@ func TestPsql(t *testing.T) {
 	}
 	ca := "sslrootcert=" + w.env.CAFile
 	web, other := w.token(pgAudience, "web"), w.token(pgAudience, "other")
-	const refused = "password authentication failed"
 	for _, c := range []struct{ name, dsn, password, want string }{
-		{"verify-full by name", dsn("host="+name, "user=aad_c1", "sslmode=verify-full", ca), web, "aad_c1"},
-		{"verify-full by address", dsn("host="+host, "user=aad_c1", "sslmode=verify-full", ca), web, "aad_c1"},
-		{"require", dsn("host="+host, "user=aad_c1", "sslmode=require"), web, "aad_c1"},
-		{"server named in options", dsn("host="+host, "user=aad_c1", "sslmode=require", "options='endpoint=pg1'"), web, "aad_c1"},
-		{"server named in the user", dsn("host="+host, "user=aad_c1@pg1", "sslmode=require"), web, "aad_c1"},
-		{"no TLS", dsn("host="+host, "user=aad_c1", "sslmode=disable"), web, "!"},
-		{"somebody else's token", dsn("host="+host, "user=aad_c1", "sslmode=require"), other, "!"},
-		{"token for another service", dsn("host="+host, "user=aad_c1", "sslmode=require"), w.token(vaultScope, "web"), "!audience"},
-		{"no token", dsn("host="+host, "user=aad_c1", "sslmode=require"), "secret", "!"},
-		{"a role of the backend with its own password", dsn("host="+host, "user=postgres", "sslmode=require"), "it is only a test", "!" + refused},
+		{"verify-full by name", dsn("host="+name, "user="+db.role(), "sslmode=verify-full", ca), web, db.role()},
+		{"verify-full by address", dsn("host="+host, "user="+db.role(), "sslmode=verify-full", ca), web, db.role()},
+		{"require", dsn("host="+host, "user="+db.role(), "sslmode=require"), web, db.role()},
+		{"server named in options", dsn("host="+host, "user="+db.role(), "sslmode=require", "options='endpoint=pg1'"), web, db.role()},
+		{"server named in the user", dsn("host="+host, "user="+db.role()+"@pg1", "sslmode=require"), web, db.role()},
+		{"no TLS", dsn("host="+host, "user="+db.role(), "sslmode=disable"), web, "!"},
+		{"somebody else's token", dsn("host="+host, "user="+db.role(), "sslmode=require"), other, "!"},
+		{"token for another service", dsn("host="+host, "user="+db.role(), "sslmode=require"), w.token(vaultScope, "web"), "!does not have a valid audience claim"},
+		{"no token", dsn("host="+host, "user="+db.role(), "sslmode=require"), "secret", "!has invalid format"},
+		{"a role of the backend with its own password", dsn("host="+host, "user=postgres", "sslmode=require"), "it is only a test", "!has invalid format"},
 		{"another role with a good token", dsn("host="+host, "user=postgres", "sslmode=require"), web, "!"},
-		{"a database outside the connection", strings.Replace(dsn("host="+host, "user=aad_c1", "sslmode=require"), db.name, "postgres", 1), web, "!"},
-		{"replication", dsn("host="+host, "user=aad_c1", "sslmode=require", "replication=true"), web, "!"},
-		{"a role smuggled in as an option", dsn("host="+host, "user=aad_c1", "sslmode=require", "options='-c role=postgres'"), web, "!"},
+		{"a database outside the connection", strings.Replace(dsn("host="+host, "user="+db.role(), "sslmode=require"), db.name, "postgres", 1), web, "!"},
+		{"replication", dsn("host="+host, "user="+db.role(), "sslmode=require", "replication=true"), web, "!"},
+		{"a role smuggled in as an option", dsn("host="+host, "user="+db.role(), "sslmode=require", "options='-c role=postgres'"), web, "!"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := execute(t, append(clean(t), "PGPASSWORD="+c.password), psql(c.dsn, "select current_user")...)

@@ -34,7 +34,7 @@ func TestForgedTokens(t *testing.T) {
 	w := newWorld(t)
 	stranger := newWorld(t)
 	db := w.attach("pg1")
-	w.cli("connect", "web", "pg1", "--database", db.name, "--access", "read", "--name", "c1")
+	w.cli("connect", "web", "pg1", "--database", db.name, "--access", "read", "--name", db.connection())
 	w.assign("Reader", "web", w.vault.ID)
 	f := &forger{key: w.signingKey(t)}
 
@@ -47,6 +47,8 @@ func TestForgedTokens(t *testing.T) {
 		{"gateway", pgAudience, vaultScope, w.tryGateway(t, db)},
 	} {
 		t.Run(s.name, func(t *testing.T) {
+			w.as(t)
+			stranger.as(t)
 			good := w.token(s.audience, "web")
 			if ok, answer := s.try(good); !ok {
 				t.Fatalf("the true token was refused: %s", answer)
@@ -56,6 +58,7 @@ func TestForgedTokens(t *testing.T) {
 			}
 			for name, token := range f.tokens(t, good, w.token(s.elsewhere, "web"), stranger.token(s.audience, "web"), w.env) {
 				t.Run(name, func(t *testing.T) {
+					w.as(t)
 					before := w.newest()
 					allowed, answer := s.try(token)
 					if allowed {
@@ -99,6 +102,7 @@ func (w *world) wantRefusal(t *testing.T, before int64) {
 // deletedPrincipal: a token outlives neither its app nor its identity.
 func (w *world) deletedPrincipal(t *testing.T, audience string, try func(string) (bool, string)) {
 	t.Run("principal deleted", func(t *testing.T) {
+		w.as(t)
 		w.make("app", "shortlived")
 		token := w.token(audience, "shortlived")
 		w.cli("app", "delete", "shortlived")
@@ -128,7 +132,7 @@ func (w *world) tryGateway(t *testing.T, db database) func(string) (bool, string
 	return func(token string) (bool, string) {
 		ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 		defer cancel()
-		cfg, err := pgconn.ParseConfig(fmt.Sprintf("postgres://aad_c1@%s/%s?sslmode=disable", w.env.Gateways["pg"], db.name))
+		cfg, err := pgconn.ParseConfig(fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", db.role(), w.env.Gateways["pg"], db.name))
 		if err != nil {
 			t.Fatal(err)
 		}

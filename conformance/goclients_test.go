@@ -202,7 +202,7 @@ func (s *secretSteps) properties(ctx context.Context) error {
 		Tags: map[string]*string{"team": to.Ptr("green")},
 		SecretAttributes: &azsecrets.SecretAttributes{
 			NotBefore: to.Ptr(time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)),
-			Expires:   to.Ptr(time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC))}})
+			Expires:   to.Ptr(time.Date(2035, 1, 2, 3, 4, 5, 0, time.UTC))}})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ func TestManagedIdentity(t *testing.T) {
 	w.cli("identity", "assign", "web", "shared")
 	for _, e := range ecosystems {
 		t.Run(e.name, func(t *testing.T) {
+			w.as(t)
 			r := w.run("web", nil, e.program("identity", shared.Properties.ClientID, shared.Properties.PrincipalID, shared.ID)...)
 			got := r.facts(t)
 			for _, library := range []string{"sdk", "msal"} {
@@ -36,6 +37,7 @@ func TestManagedIdentity(t *testing.T) {
 		})
 	}
 	t.Run("an identity of another app is refused", func(t *testing.T) {
+		w.as(t)
 		r := w.run("other", nil, ecosystems[0].program("identity", shared.Properties.ClientID, shared.Properties.PrincipalID, shared.ID)...)
 		for _, kind := range kinds[1:] {
 			if got := r.facts(t)["sdk-"+kind]; got != "refused" {
@@ -72,6 +74,7 @@ func TestIdentityEndpoint(t *testing.T) {
 		{"2017-09-01", `"$MSI_ENDPOINT?resource=https://vault.azure.net&api-version=2017-09-01" -H "secret: $MSI_SECRET"`, "200"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			w.as(t)
 			status, body := w.curl(t, nil, c.args)
 			if !strings.HasPrefix(status, c.status) {
 				t.Errorf("status %s, want %s…: %s", status, c.status, body)
@@ -85,6 +88,7 @@ func TestIdentityEndpoint(t *testing.T) {
 		})
 	}
 	t.Run("sovereign clouds' resources get tokens too", func(t *testing.T) {
+		w.as(t)
 		for _, resource := range []string{"https://vault.azure.cn", "https://vault.usgovcloudapi.net"} {
 			status, body := w.curl(t, nil, fmt.Sprintf(`"$IDENTITY_ENDPOINT?resource=%s&api-version=2019-08-01"`, resource)+header)
 			if status != "200" || !strings.Contains(body, `"resource":"`+resource+`"`) {

@@ -88,6 +88,13 @@ func newDir(t testing.TB) string {
 	return dir
 }
 
+// as makes a subtest the one that fails, until it ends.
+func (p *plane) as(t testing.TB) {
+	old := p.t
+	p.t = t
+	t.Cleanup(func() { p.t = old })
+}
+
 // boot starts the plane's process and waits until it is ready. A plane that
 // has run before comes back at the same addresses.
 func (p *plane) boot() {
@@ -289,7 +296,8 @@ func execute(t testing.TB, env []string, argv ...string) result {
 
 // clean is an environment with nothing of the person who runs the tests.
 func clean(t testing.TB) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home(t), "LANG=C.UTF-8", "TZ=UTC"}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home(t), "LANG=C.UTF-8", "TZ=UTC",
+		"PYTHONDONTWRITEBYTECODE=1"}
 }
 
 var homes sync.Map // testing.TB → its home directory

@@ -38,6 +38,7 @@ func TestRevocation(t *testing.T) {
 		t.Fatalf("two planes on one store have two tenants: %s and %s", a.env.TenantID, b.env.TenantID)
 	}
 	t.Run("a vault role", func(t *testing.T) {
+		a.as(t)
 		a.assign(secretsUser, "other", a.vault.ID)
 		token := a.token(vaultScope, "other")
 		get := func(p *plane) string {
@@ -59,13 +60,16 @@ func TestRevocation(t *testing.T) {
 		}
 	})
 	t.Run("an open database session", func(t *testing.T) {
+		a.as(t)
+		b.as(t)
 		db := a.attach("pg1")
-		a.cli("connect", "web", "pg1", "--database", db.name, "--client", "go", "--name", "c1")
-		sessions := []*app{a.start("web", nil, ecosystems[0].program("hold", "managed")...), b.start("web", nil, ecosystems[0].program("hold", "managed")...)}
+		a.cli("connect", "web", "pg1", "--database", db.name, "--client", "go", "--name", db.connection())
+		still := []string{"--on-change", "none"} // the settings go too; the session must end by itself
+		sessions := []*app{a.start("web", still, ecosystems[0].program("hold", "managed")...), b.start("web", still, ecosystems[0].program("hold", "managed")...)}
 		for _, s := range sessions {
 			s.wait(t, "connected")
 		}
-		a.cli("connection", "delete", "web", "c1")
+		a.cli("connection", "delete", "web", db.connection())
 		gone := time.Now().UnixMicro()
 		for i, s := range sessions {
 			ended := strings.Fields(s.wait(t, "ended"))

@@ -22,6 +22,7 @@ func TestRun(t *testing.T) {
 		"URI=@Microsoft.KeyVault(SecretUri="+w.vaultURL("kv1")+"/secrets/plain)", "LOST=@Microsoft.KeyVault(VaultName=kv1;SecretName=none)")
 
 	t.Run("the environment", func(t *testing.T) {
+		w.as(t)
 		r := execute(t, append(clean(t), "HAWSER_DATA="+w.dir, "HAWSER_CLIENT_SECRET=leak", "AZURE_CLIENT_SECRET=leak", "IDENTITY_HEADER=leak", "KEPT=kept"),
 			hawser, "run", "web", "--", "env")
 		if r.code != 0 {
@@ -58,6 +59,7 @@ func TestRun(t *testing.T) {
 		}
 	})
 	t.Run("exit status", func(t *testing.T) {
+		w.as(t)
 		for want, argv := range map[int][]string{0: {"true"}, 7: {"sh", "-c", "exit 7"}, 127: {"/no/such/program"}, 126: {"/etc/hosts"}, 128 + 9: {"sh", "-c", "kill -9 $$"}} {
 			if r := w.run("web", nil, argv...); r.code != want {
 				t.Errorf("%v: exit status %d, want %d\n%s", argv, r.code, want, r.stderr)
@@ -71,6 +73,7 @@ func TestRun(t *testing.T) {
 		}
 	})
 	t.Run("signals", func(t *testing.T) {
+		w.as(t)
 		a := w.start("web", nil, "sh", "-c", `trap 'echo got USR1' USR1; trap 'echo got TERM; exit 9' TERM; echo up; while :; do sleep 0.05; done`)
 		a.wait(t, "up")
 		_ = a.cmd.Process.Signal(syscall.SIGUSR1)
@@ -81,6 +84,7 @@ func TestRun(t *testing.T) {
 		}
 	})
 	t.Run("a stranger with a stolen header gets no token", func(t *testing.T) {
+		w.as(t)
 		a := w.start("web", nil, "sh", "-c", `echo "endpoint $IDENTITY_ENDPOINT $IDENTITY_HEADER"; sleep 30`)
 		f := strings.Fields(a.wait(t, "endpoint"))
 		req, err := http.NewRequest(http.MethodGet, f[1]+"?resource=https%3A%2F%2Fvault.azure.net&api-version=2019-08-01", nil)
@@ -109,6 +113,7 @@ func TestChange(t *testing.T) {
 		{"signal", "yellow", "hup"},
 	} {
 		t.Run(c.mode, func(t *testing.T) {
+			w.as(t)
 			a := w.start("web", []string{"--on-change", c.mode, "--grace", "1s"}, "sh", "-c", program)
 			a.wait(t, "color ")
 			w.cli("secret", "set", "kv1", "color", c.value)
@@ -120,6 +125,7 @@ func TestChange(t *testing.T) {
 		})
 	}
 	t.Run("none", func(t *testing.T) {
+		w.as(t)
 		a := w.start("web", []string{"--on-change", "none"}, "sh", "-c", program)
 		a.wait(t, "color ")
 		w.cli("secret", "set", "kv1", "color", "violet")

@@ -12,7 +12,7 @@ get second
 get-version first text/plain blue true
 level Recoverable+Purgeable 90
 versions 2
-update application/json green 1577934245 2209086245
+update application/json green 1577934245 2051319845
 disabled 403 Forbidden
 enabled allowed
 list 31
@@ -31,16 +31,20 @@ func TestSecrets(t *testing.T) {
 	w := newWorld(t)
 	for _, e := range ecosystems {
 		t.Run(e.name, func(t *testing.T) {
+			w.as(t)
 			t.Run("every operation", func(t *testing.T) {
+				w.as(t)
 				r := w.run("web", nil, e.program("secrets", "managed", w.vaultURL("kv1"), e.name)...)
 				lines(t, r, strings.ReplaceAll(everySecretOperation, "PREFIX", e.name))
 			})
 			t.Run("an identity without a role reads nothing", func(t *testing.T) {
+				w.as(t)
 				lines(t, w.run("other", nil, e.program("read", "managed", w.vaultURL("kv1"), "plain")...), "get 403 Forbidden")
 			})
 		})
 	}
 	t.Run("a role that was taken away counts at once", func(t *testing.T) {
+		w.as(t)
 		w.assign(secretsUser, "other", w.vault.ID+"/secrets/plain")
 		read := func() result {
 			return w.run("other", nil, ecosystems[0].program("read", "managed", w.vaultURL("kv1"), "plain")...)

@@ -42,7 +42,7 @@ func TestWays(t *testing.T) {
 				return w.run("web", []string{"--azure-names"}, read(e, "secret", azure)...)
 			}},
 		} {
-			t.Run(e.name+"/"+c.name, func(t *testing.T) { lines(t, c.run(), "get "+plainValue) })
+			t.Run(e.name+"/"+c.name, func(t *testing.T) { w.as(t); lines(t, c.run(), "get "+plainValue) })
 		}
 	}
 }

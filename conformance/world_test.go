@@ -48,6 +48,13 @@ type database struct {
 	name, url string // url: of its owner
 }
 
+// connection is a name for a connection to this database. Roles are the whole
+// server's, which tests share, so the name must be the database's own.
+func (d database) connection() string { return "c_" + d.name }
+
+// role is the role that the connection makes.
+func (d database) role() string { return "aad_" + d.connection() }
+
 // attach makes a database with the table "things" and attaches it.
 func (p *plane) attach(server string) database {
 	p.t.Helper()

@@ -41,15 +41,15 @@ say "1. A real PostgreSQL with an owner's password"
 pg=$(compgen -G '/usr/lib/postgresql/*/bin' | sort -V | tail -1 || dirname "$(command -v initdb)")
 mkdir "$work/pg" && owner_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 printf '%s\n' "$owner_password" >"$work/pg/pw"
-as_server() { "$@"; }
+as_server() { exec "$@"; } # in a subshell, so that $! is the server's
 if [ "$(id -u)" = 0 ]; then # PostgreSQL refuses to run as root
   chown -R postgres "$work/pg"
-  as_server() { (cd / && exec setpriv --reuid postgres --regid postgres --clear-groups "$@"); }
+  as_server() { cd / && exec setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
 fi
-as_server "$pg/initdb" -D "$work/pg/data" -U owner --pwfile "$work/pg/pw" -A scram-sha-256 -E UTF8 --locale C >/dev/null
+(as_server "$pg/initdb" -D "$work/pg/data" -U owner --pwfile "$work/pg/pw" -A scram-sha-256 -E UTF8 --locale C >/dev/null)
 rm "$work/pg/pw"
 pg_port=$(free_port)
-as_server "$pg/postgres" -D "$work/pg/data" -p "$pg_port" -k "$work/pg" -c listen_addresses=127.0.0.1 >"$work/pg.log" 2>&1 &
+(as_server "$pg/postgres" -D "$work/pg/data" -p "$pg_port" -k "$work/pg" -c listen_addresses=127.0.0.1 >"$work/pg.log" 2>&1) &
 postgres=$!
 wait_for "$work/pg.log" 'ready to accept connections' "$postgres"
 echo "PostgreSQL $("$pg/postgres" --version | grep -o '[0-9.]*' | head -1) on 127.0.0.1:$pg_port"

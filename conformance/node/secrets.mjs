@@ -26,7 +26,7 @@ say("versions", await count());
 const { version } = (await client.getSecret(name)).properties;
 const u = await client.updateSecretProperties(name, version, {
   contentType: "application/json", tags: { team: "green" },
-  notBefore: new Date(Date.UTC(2020, 0, 2, 3, 4, 5)), expiresOn: new Date(Date.UTC(2040, 0, 2, 3, 4, 5)),
+  notBefore: new Date(Date.UTC(2020, 0, 2, 3, 4, 5)), expiresOn: new Date(Date.UTC(2035, 0, 2, 3, 4, 5)),
 });
 say("update", u.contentType, u.tags.team, epoch(u.notBefore), epoch(u.expiresOn));
 await client.updateSecretProperties(name, version, { enabled: false });

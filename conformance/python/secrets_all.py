@@ -33,7 +33,7 @@ version = client.get_secret(name).properties.version
 u = client.update_secret_properties(
     name, version, content_type="application/json", tags={"team": "green"},
     not_before=datetime(2020, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
-    expires_on=datetime(2040, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
+    expires_on=datetime(2035, 1, 2, 3, 4, 5, tzinfo=timezone.utc))
 say("update", u.content_type, u.tags["team"], int(u.not_before.timestamp()), int(u.expires_on.timestamp()))
 client.update_secret_properties(name, version, enabled=False)
 say("disabled", refusal(client.get_secret, name))
