@@ -93,6 +93,12 @@ func (b *backend) config(user string, password az.Secret, database string) (*pgx
 	cfg.Fallbacks, cfg.ValidateConnect, cfg.AfterConnect = nil, nil, nil
 	cfg.ConnectTimeout, cfg.KerberosSrvName, cfg.KerberosSpn = connectTimeout, "", ""
 	cfg.RuntimeParams = map[string]string{}
+	// A password in clear goes only to a server that has proved who it is; with
+	// SCRAM an impostor learns nothing.
+	cfg.RequireAuth = "scram-sha-256,md5,none"
+	if t.Mode == sslVerifyCA || t.Mode == sslVerifyFull {
+		cfg.RequireAuth += ",password"
+	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	return cfg, nil
 }
@@ -159,6 +165,8 @@ func (b *backend) unreachable(database string, err error) error {
 		return say(az.Unavailable, "ServerBusy", "The PostgreSQL server %s has no connection left; try again.", b.addr())
 	case errors.As(err, &pe):
 		return say(az.Unavailable, "ServerUnavailable", "The PostgreSQL server %s does not accept logins now (SQLSTATE %s); try again.", b.addr(), pe.Code)
+	case strings.Contains(err.Error(), "require_auth check failed"):
+		return say(az.Invalid, "ServerWantsPassword", "The PostgreSQL server %s asks for the password in clear: use scram-sha-256 in its pg_hba.conf, or sslmode=verify-full.", b.addr())
 	case errors.As(err, &unknown), errors.As(err, &name):
 		return say(az.Invalid, "ServerCertificateNotTrusted", "The certificate of the PostgreSQL server %s was refused: give its CA as caCertificate, or the name it holds as host.", b.addr())
 	case noTLS:

@@ -86,6 +86,14 @@ type made struct {
 	Assignment  az.ID            `json:"assignment,omitzero"`
 }
 
+// given is the access that a body asks for.
+func (m *made) given() Access {
+	if m == nil {
+		return ""
+	}
+	return m.Access
+}
+
 // linkerSecret is the name of a connection's own password among its Secrets.
 const linkerSecret = "secret"
 
@@ -96,7 +104,11 @@ func (c *Connector) linkerType() *arm.Type[linkerProperties] {
 		Apply:     c.applyLinker,
 		After:     c.afterLinker,
 		Delete:    c.deleteLinker,
-		Deleted:   func(ctx context.Context, r *arm.Resource[linkerProperties]) { c.tidy(ctx, r.Properties.Made.Role) },
+		Deleted: func(ctx context.Context, r *arm.Resource[linkerProperties]) {
+			if m := r.Properties.Made; m != nil {
+				c.tidy(ctx, m.Role)
+			}
+		},
 		Actions: map[string]arm.ResourceAction[linkerProperties]{
 			"listConfigurations": {Run: c.listConfigurations},
 			"validateLinker":     {Run: c.validateLinker},

@@ -42,10 +42,7 @@ const maxLinkerName = 59
 func (c *Connector) plan(ctx context.Context, call *arm.Call, r, old *arm.Resource[linkerProperties]) (*plan, error) {
 	p := &plan{c: c, linker: r, old: old, site: r.ID.Parent()}
 	props := &r.Properties
-	given := &made{}
-	if props.Made != nil {
-		given = props.Made
-	}
+	given := props.Made.given()
 	props.Made = &made{}
 	if !p.site.IsType(site.Type) {
 		return nil, az.Errorf(az.Invalid, "UnsupportedSource", "Connections are served for apps (%s) only.", site.Type)
@@ -60,7 +57,7 @@ func (c *Connector) plan(ctx context.Context, call *arm.Call, r, old *arm.Resour
 	if props.ClientType, err = checkClient(props.ClientType); err != nil {
 		return nil, err
 	}
-	if props.Made.Access, err = parseAccess(string(given.Access)); err != nil {
+	if props.Made.Access, err = parseAccess(string(given)); err != nil {
 		return nil, err
 	}
 	if err := p.takeAuth(); err != nil {

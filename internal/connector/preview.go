@@ -79,7 +79,11 @@ func (c *Connector) checkDryRun(ctx context.Context, call *arm.Call, r, _ *arm.R
 	if err != nil {
 		return err
 	}
-	out.Parameters = r.Properties.Parameters
+	// What is not known here is not kept: it could be a secret.
+	in.Made = &made{Access: in.Made.given()}
+	if out.Parameters, err = json.Marshal(in); err != nil {
+		return err
+	}
 	r.Properties = *out
 	return nil
 }

@@ -137,12 +137,13 @@ func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *
 	if err != nil {
 		return err
 	}
-	p.Uses, p.IsAdmin, p.Status, p.Rotated = nil, false, roleCreating, 0
+	p.Uses, p.IsAdmin, p.Status, p.Rotated, p.Stale, p.Rotating = nil, false, roleCreating, 0, false, false
 	if old != nil {
 		if err := mayReuse(&old.Properties, p.RoleName, p.PrincipalID); err != nil {
 			return err
 		}
 		p.Uses, p.IsAdmin, p.Status, p.Rotated = old.Properties.without(by(r.ID)), old.Properties.IsAdmin, old.Properties.Status, old.Properties.Rotated
+		p.Stale, p.Rotating = old.Properties.Stale, old.Properties.Rotating
 	}
 	p.Uses = append(p.Uses, roleUse{By: r.ID, Database: p.Database, Access: p.Access, Since: az.MicrosOf(c.cfg.Clock())})
 	c.newPassword(r)

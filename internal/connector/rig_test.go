@@ -229,7 +229,7 @@ func (r *rig) call(who, method, path, body string) (int, string) {
 func (r *rig) must(who, method, path, body string) map[string]any {
 	r.t.Helper()
 	status, out := r.call(who, method, path, body)
-	if status != 200 && (status != 204 || method == "DELETE") && status != 201 {
+	if status != 200 && (status != 204 || method != "DELETE") && status != 201 {
 		r.t.Fatalf("%s %s: %d %s", method, path, status, out)
 	}
 	m := map[string]any{}

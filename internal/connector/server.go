@@ -84,7 +84,8 @@ func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Re
 		return az.Errorf(az.Invalid, "ServerNeedsBackend",
 			"Hawser makes no PostgreSQL servers, it adopts real ones: give properties.hawser (host, port, sslMode) with the administrator's login and password, or use: hawser attach %s postgres://…", r.ID.Name())
 	}
-	if err := c.takeCredential(r); err != nil {
+	again, err := c.takeCredential(r)
+	if err != nil {
 		return err
 	}
 	if err := c.checkAuthConfig(p); err != nil {
@@ -96,6 +97,9 @@ func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Re
 	}
 	if old != nil && b.same(backendOf(old)) {
 		return nil // a change of something else must work while the server is away
+	}
+	if old != nil && !again {
+		return az.Errorf(az.Invalid, "PasswordNeeded", "Give administratorLoginPassword again to change where the server is or how it is reached: a password that is kept here is not sent to another server.")
 	}
 	version, err := b.adopt(ctx)
 	if err != nil {
@@ -120,15 +124,15 @@ func keepServer(p, old *serverProperties) {
 }
 
 // takeCredential moves the owner's password to the resource's Secrets and
-// takes a URL apart.
-func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) error {
+// takes a URL apart. given: the body brought a password.
+func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) (given bool, err error) {
 	p := &r.Properties
 	h := *p.Hawser // the one given may be another resource's
 	p.Hawser = &h
 	if h.URL != "" {
 		password, err := h.takeURL(p)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if password != "" {
 			p.AdministratorLoginPassword = password
@@ -146,8 +150,9 @@ func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) error {
 	if p.AdministratorLoginPassword != "" {
 		r.Secrets = map[string]az.Secret{passwordSecret: az.NewSecret(p.AdministratorLoginPassword)}
 		p.AdministratorLoginPassword = ""
+		given = true
 	}
-	return nil
+	return given, nil
 }
 
 func (h *realServer) takeURL(p *serverProperties) (password string, err error) {

@@ -66,6 +66,10 @@ func TestServers(t *testing.T) {
 		r.must(boss, "PATCH", servers+"pg1", `{"properties":{"authConfig":{"activeDirectoryAuth":"Enabled"}}}`)
 		r.must(boss, "PUT", sites+"web"+linkers+r.conn("c"), r.linkBody("go", Read, ""))
 
+		// A kept password is not sent to where somebody without it points.
+		r.refused(contributor, "PATCH", servers+"pg1", `{"properties":{"hawser":{"host":"127.0.0.2"}}}`, 400, "PasswordNeeded")
+		r.refused(contributor, "PATCH", servers+"pg1", `{"properties":{"administratorLogin":"postgres"}}`, 400, "PasswordNeeded")
+
 		other := subscription + "/resourceGroups/second"
 		r.must(boss, "PUT", other, `{"location":"local"}`)
 		r.refused(boss, "PUT", other+"/providers/Microsoft.DBforPostgreSQL/flexibleServers/pg1", r.serverBody(), 409, "ServerNameAlreadyExists")
