@@ -160,6 +160,27 @@ func TestCustomRoles(t *testing.T) {
 	})
 }
 
+// TestRoleScopes: whoever administers one group's access makes and changes roles
+// for that group only, also through an address that says so.
+func TestRoleScopes(t *testing.T) {
+	eachPlane(t, nil, func(t *testing.T, p *plane) {
+		const admin = subScope + authz + "/roleDefinitions/18d7d88d-d35e-4fb5-a5c3-7773c20a72d9" // User Access Administrator
+		other := inGroup + "2"
+		withGroup(p).must(201, owner, "PUT", other, `{"location":"l"}`)
+		p.must(201, owner, "PUT", at(inGroup, guid3), assignment(admin, stranger))
+		def := inGroup + authz + "/roleDefinitions/"
+		mine, wide := fmt.Sprintf(custom, ""), strings.Replace(fmt.Sprintf(custom, ""), inGroup+`"`, inGroup+`","`+other+`"`, 1)
+		p.must(201, stranger, "PUT", def+guid1, mine)
+		p.must(403, stranger, "PUT", def+guid1, wide)
+		p.must(403, stranger, "PUT", def+guid2, strings.ReplaceAll(mine, inGroup, subScope))
+		p.must(201, owner, "PUT", def+guid1, wide)
+		p.must(403, stranger, "PUT", def+guid1, mine) // it would take the role from the other group
+		p.must(403, stranger, "DELETE", def+guid1, "")
+		p.must(201, owner, "PUT", def+guid1, mine)
+		p.must(200, stranger, "DELETE", def+guid1, "")
+	})
+}
+
 func TestRoleDefinitionLists(t *testing.T) {
 	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
 		withGroup(p).must(201, owner, "PUT", subScope+authz+"/roleDefinitions/"+guid1, fmt.Sprintf(custom, ""))

@@ -51,7 +51,8 @@ func (t *Type[P]) Update(ctx context.Context, caller az.Principal, id az.ID, fn 
 }
 
 // Write stores a resource inside a transaction, without rights and hooks, and
-// gives it a new ETag. r.ETag must be that of the stored version, "" for none.
+// gives it a new ETag. r.ETag must be that of the stored version, "" for none;
+// r must be made or read in the same transaction, which may be run twice.
 func (t *Type[P]) Write(tx *store.Tx, r *Resource[P]) error {
 	expected := r.ETag
 	r.ETag = az.NewGUID()
