@@ -303,3 +303,50 @@ func TestOwnMethods(t *testing.T) {
 		}
 	})
 }
+
+// TestNoOrphans: a child made while its parent is deleted goes with it or keeps
+// it; it is never left behind alone.
+func TestNoOrphans(t *testing.T) {
+	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
+		withGroup(p)
+		ctx := context.Background()
+		for i := range 10 {
+			box := fmt.Sprintf("%s/b%d", boxes, i)
+			p.must(200, owner, "PUT", box, `{}`)
+			var wg sync.WaitGroup
+			wg.Go(func() { p.do(owner, "PUT", box+"/lids/l", `{}`) })
+			wg.Go(func() { p.do(owner, "DELETE", box, "") })
+			wg.Wait()
+			_, parent, err := p.store.Resource(ctx, az.MustParseID(box))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, child, err := p.store.Resource(ctx, az.MustParseID(box+"/lids/l")); err != nil || child && !parent {
+				t.Errorf("the child of %s is there: %v, its parent: %v (%v)", box, child, parent, err)
+			}
+		}
+	})
+}
+
+// TestViewSeesNoSecrets: a reply cannot show what its maker cannot see.
+func TestViewSeesNoSecrets(t *testing.T) {
+	types := func() []AnyType {
+		return []AnyType{Define("Test.View/things", nil, Hooks[boxProps]{
+			Check: func(_ context.Context, _ *Call, r, _ *Resource[boxProps]) error {
+				r.Secrets = map[string]az.Secret{"word": az.NewSecret("hush")}
+				return nil
+			},
+			View: func(_ context.Context, _ *Call, r *Resource[boxProps]) (any, error) {
+				return map[string]string{"word": r.Secrets["word"].Reveal()}, nil
+			},
+		})}
+	}
+	eachPlane(t, types, func(t *testing.T, p *plane) {
+		thing := inGroup + "/providers/Test.View/things/x"
+		for _, a := range []answer{withGroup(p).must(200, owner, "PUT", thing, `{}`), p.must(200, owner, "GET", thing, "")} {
+			if a.at("properties", "word") != "" || strings.Contains(string(a.raw), "hush") {
+				t.Errorf("the view shows %s", a.raw)
+			}
+		}
+	})
+}
