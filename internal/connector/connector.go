@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -102,29 +103,35 @@ const (
 	// sweepEvery is how often connections that were left half made are looked
 	// for, and roles whose server was away when they should have been dropped.
 	sweepEvery = time.Minute
-	// rotateEvery is how often the ages of backend passwords are looked at.
-	rotateEvery = time.Hour
+	// fullEvery is how often every role is asked whether what uses it is still
+	// there, and how old its password is.
+	fullEvery = time.Hour
 )
 
-// Run does the connector's own work until ctx ends.
+// Run does the connector's own work until ctx ends. Of several planes one does
+// it at a time.
 func (c *Connector) Run(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	var rotated time.Time
+	holder := az.NewGUID()
+	var full time.Time
 	for {
+		now := c.cfg.Clock()
+		taken, err := c.cfg.Store.TakeLease(ctx, "connector/sweep", holder, az.MicrosOf(now.Add(2*sweepEvery)))
+		if err == nil && taken {
+			all := now.Sub(full) > fullEvery
+			if err = c.sweep(ctx, all); all {
+				full = now
+				err = errors.Join(err, c.RotateBackendPasswords(ctx))
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("connector: not every role could be looked after; it will be tried again", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
-			c.cfg.Log.Warn("connector: left-over roles could not be looked through", "error", err)
-		}
-		if now := c.cfg.Clock(); now.Sub(rotated) > rotateEvery {
-			rotated = now
-			if err := c.RotateBackendPasswords(ctx); err != nil && ctx.Err() == nil {
-				c.cfg.Log.Warn("connector: backend passwords could not be rotated", "error", err)
-			}
 		}
 	}
 }

@@ -11,7 +11,7 @@
 // protocol (package gateway/pg).
 //
 // Open connector.go first. Then: authorize.go (the gateway's question),
-// linker.go and steps.go (a connection, and how it is undone), server.go (the
+// linker.go and plan.go (a connection, and how it is undone), server.go (the
 // resource types of a server), roles.go and grants.go (what runs on the real
 // server), names.go (the settings an app finds).
 package connector

@@ -111,23 +111,7 @@ func (c *Connector) principalType() *arm.Type[principalProperties] {
 
 func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *arm.Resource[principalProperties]) error {
 	p := &r.Properties
-	if p.RoleName == "" {
-		p.RoleName = r.ID.Name()
-	}
-	if err := checkRole(p.RoleName); err != nil {
-		return err
-	}
-	if want := principalName(p.RoleName); !strings.EqualFold(r.ID.Name(), want) {
-		return az.Errorf(az.Invalid, "InvalidResourceName", "The principal resource of the role %q must be named %q.", p.RoleName, want)
-	}
-	if err := checkName("database", p.Database); err != nil {
-		return err
-	}
-	var err error
-	if p.Access, err = parseAccess(string(p.Access)); err != nil {
-		return err
-	}
-	if p.PrincipalID, p.PrincipalType, err = c.principal(ctx, p.PrincipalID); err != nil {
+	if err := c.takePrincipal(ctx, r); err != nil {
 		return err
 	}
 	if err := call.Linked(ctx, actionAssignRole, r.ID.Parent()); err != nil {
@@ -155,6 +139,28 @@ func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *
 		p.Status = roleReady
 		return nil
 	})
+}
+
+// takePrincipal validates what a body asks for.
+func (c *Connector) takePrincipal(ctx context.Context, r *arm.Resource[principalProperties]) (err error) {
+	p := &r.Properties
+	if p.RoleName == "" {
+		p.RoleName = r.ID.Name()
+	}
+	if err := checkRole(p.RoleName); err != nil {
+		return err
+	}
+	if want := principalName(p.RoleName); !strings.EqualFold(r.ID.Name(), want) {
+		return az.Errorf(az.Invalid, "InvalidResourceName", "The principal resource of the role %q must be named %q.", p.RoleName, want)
+	}
+	if err := checkName("database", p.Database); err != nil {
+		return err
+	}
+	if p.Access, err = parseAccess(string(p.Access)); err != nil {
+		return err
+	}
+	p.PrincipalID, p.PrincipalType, err = c.principal(ctx, p.PrincipalID)
+	return err
 }
 
 // principal finds who is to be mapped in the directory.

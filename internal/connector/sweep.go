@@ -54,18 +54,30 @@ func (c *Connector) principalRows(ctx context.Context, server az.ID) ([]principa
 
 // Sweep undoes what was begun and never finished, and drops the roles that
 // nobody uses any more. It goes on with the next role when one fails.
-func (c *Connector) Sweep(ctx context.Context) error {
+func (c *Connector) Sweep(ctx context.Context) error { return c.sweep(ctx, true) }
+
+// sweep is Sweep; without full only for roles that say themselves that there
+// is something to do.
+func (c *Connector) sweep(ctx context.Context, full bool) error {
 	all, err := c.principalRows(ctx, az.Root)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, p := range all {
+		if !full && !p.Properties.unfinished() {
+			continue
+		}
 		if err := c.sweepOne(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unfinished reports whether something is still to be done for the role.
+func (p *principalProperties) unfinished() bool {
+	return p.Status != roleReady || p.Stale || p.Rotating || slices.ContainsFunc(p.Uses, func(u roleUse) bool { return u.Pending })
 }
 
 func (c *Connector) sweepOne(ctx context.Context, p principalRow) error {
@@ -198,7 +210,7 @@ func (c *Connector) shrink(ctx context.Context, srv *backend, p *arm.Resource[pr
 // RotateBackendPasswords gives every backend password that is too old a new
 // one. Open sessions are not touched. Of several planes one does it.
 func (c *Connector) RotateBackendPasswords(ctx context.Context) error {
-	taken, err := c.cfg.Store.TakeLease(ctx, "connector/rotate", az.NewGUID(), az.MicrosOf(c.cfg.Clock().Add(rotateEvery/2)))
+	taken, err := c.cfg.Store.TakeLease(ctx, "connector/rotate", az.NewGUID(), az.MicrosOf(c.cfg.Clock().Add(fullEvery/2)))
 	if err != nil || !taken {
 		return err
 	}

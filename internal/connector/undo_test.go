@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -104,9 +105,16 @@ func TestSweepEndsWhatACrashLeft(t *testing.T) {
 			t.Errorf("a young claim was swept away: %v", err)
 		}
 		r.offset.Store(int64(3 * time.Minute))
-		if err := r.Sweep(t.Context()); err != nil || r.roleExists(crashed.Role) {
-			t.Errorf("an old claim was left: %v", err)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { r.Run(ctx); close(done) }() // ends by stop
+		for end := time.Now().Add(20 * time.Second); r.roleExists(crashed.Role); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("Run leaves an old claim")
+			}
 		}
+		stop()
+		<-done
 
 		name := r.conn("away")
 		link := sites + "web" + linkers + name

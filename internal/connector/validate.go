@@ -23,15 +23,14 @@ type validation struct {
 }
 
 type validationReport struct {
-	LinkerName  string            `json:"linkerName"`
-	Available   bool              `json:"isConnectionAvailable"`
-	Started     string            `json:"reportStartTimeUtc"`
-	Ended       string            `json:"reportEndTimeUtc"`
-	SourceID    string            `json:"sourceId"`
-	TargetID    string            `json:"targetId"`
-	AuthType    string            `json:"authType"`
-	Details     []validationCheck `json:"validationDetail"`
-	serverState *backend
+	LinkerName string            `json:"linkerName"`
+	Available  bool              `json:"isConnectionAvailable"`
+	Started    string            `json:"reportStartTimeUtc"`
+	Ended      string            `json:"reportEndTimeUtc"`
+	SourceID   string            `json:"sourceId"`
+	TargetID   string            `json:"targetId"`
+	AuthType   string            `json:"authType"`
+	Details    []validationCheck `json:"validationDetail"`
 }
 
 type validationCheck struct {
@@ -72,12 +71,13 @@ func (c *Connector) validateLinker(ctx context.Context, call *arm.Call, r *arm.R
 	p, m := &r.Properties, r.Properties.Made
 	stamp := func() string { return c.cfg.Clock().UTC().Format(time.RFC3339Nano) }
 	v := validationReport{LinkerName: r.ID.Name(), Available: true, Started: stamp(), SourceID: r.ID.Parent().String(), TargetID: p.TargetService.ID, AuthType: p.AuthInfo.AuthType}
-	if v.check("The target existence is validated", func() (err error) { v.serverState, err = c.server(ctx, m.Server); return err }) {
-		v.check("The target server can be reached and has the database", func() error { return v.serverState.has(ctx, m.Database) })
+	var srv *backend
+	if v.check("The target existence is validated", func() (err error) { srv, err = c.server(ctx, m.Server); return err }) {
+		v.check("The target server can be reached and has the database", func() error { return srv.has(ctx, m.Database) })
 		if p.AuthInfo.AuthType == authSecret {
-			v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, v.serverState, r) })
+			v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, srv, r) })
 		} else {
-			c.checkIdentity(ctx, call, r, &v)
+			c.checkIdentity(ctx, call, srv, r, &v)
 		}
 	}
 	v.check("The app settings of the connection are present", func() error { return c.checkSettings(ctx, r) })
@@ -85,7 +85,7 @@ func (c *Connector) validateLinker(ctx context.Context, call *arm.Call, r *arm.R
 	return validation{ResourceID: r.ID.String(), Status: arm.StateSucceeded, Properties: v}, nil
 }
 
-func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties], v *validationReport) {
+func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv *backend, r *arm.Resource[linkerProperties], v *validationReport) {
 	m := r.Properties.Made
 	v.check("The app has the identity", func() error {
 		all, err := c.cfg.Sites.IdentitiesOf(ctx, call.Caller, r.ID.Parent())
@@ -101,7 +101,7 @@ func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, r *arm.Re
 		}
 		return err
 	})
-	v.check("The database role exists, is the identity's and can log in", func() error { return c.checkRole(ctx, v.serverState, r) })
+	v.check("The database role exists, is the identity's and can log in", func() error { return c.checkRole(ctx, srv, r) })
 }
 
 // checkRole logs in as the role, as the gateway does, and compares what it may
