@@ -192,7 +192,12 @@ func (id ID) Parent() ID {
 // Child returns the id with more segments, e.g. id.Child("providers",
 // "Microsoft.KeyVault", "vaults", "kv1"). Segments must hold no slash.
 func (id ID) Child(segs ...string) ID {
-	return fromSegments(append(id.segments(), segs...))
+	text := id.text + "/" + strings.Join(segs, "/")
+	if len(segs) == 0 {
+		return id
+	}
+	// Only what is new needs folding; most of it is in lower case already.
+	return ID{text: text, key: id.key + strings.ToLower(text[len(id.text):])}
 }
 
 // MarshalText writes the id as created.

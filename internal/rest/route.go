@@ -100,21 +100,19 @@ type Surface struct {
 // is a mistake in the program.
 func (s *Surface) Handler() http.Handler {
 	mux := http.NewServeMux()
+	catchesAll := false
 	for i := range s.Routes {
 		rt := &s.Routes[i]
 		if rt.Access == (Access{}) {
 			panic("rest: route " + rt.Path + " of " + s.Name + " does not say who may use it")
 		}
 		mux.Handle(strings.TrimSpace(rt.Method+" "+rt.Path), s.endpoint(rt))
+		catchesAll = catchesAll || rt.Method == "" && (rt.Path == "/" || strings.HasPrefix(rt.Path, "/{") && strings.HasSuffix(rt.Path, "...}"))
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = foldSlashes(r)
-		if _, pattern := mux.Handler(r); pattern == "" {
-			s.unrouted(w, r, mux)
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	if !catchesAll {
+		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.unrouted(w, r, mux) })
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { mux.ServeHTTP(w, foldSlashes(r)) })
 }
 
 // foldSlashes makes //secrets/a into /secrets/a before routing: clients send
@@ -141,7 +139,7 @@ func (s *Surface) unrouted(w http.ResponseWriter, r *http.Request, mux *http.Ser
 	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		probe := *r
 		probe.Method = m
-		if _, pattern := mux.Handler(&probe); pattern != "" {
+		if _, pattern := mux.Handler(&probe); pattern != "" && pattern != "/" {
 			err = az.Errorf(az.Unsupported, "MethodNotAllowed", "The method %s is not served at this path.", methodWord(r.Method))
 			break
 		}
