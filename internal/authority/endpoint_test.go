@@ -363,6 +363,14 @@ func TestFailuresAreThrottled(t *testing.T) {
 	good := p.secretForm("https://vault.azure.net/.default")
 	bad := p.secretForm("https://vault.azure.net/.default")
 	bad.Set("client_secret", "wrong")
+	other := p.secretForm("https://vault.azure.net/.default")
+	other.Set("grant_type", "password")
+	for range maxFailures + 1 { // no guess at a secret
+		p.ask(t, other)
+	}
+	if r := p.ask(t, good); r.status != 200 {
+		t.Fatalf("refusals of other kinds count: %s", r)
+	}
 	for i := range maxFailures {
 		if r := p.ask(t, bad); r.status != 401 {
 			t.Fatalf("%d: %s", i, r)
@@ -371,10 +379,6 @@ func TestFailuresAreThrottled(t *testing.T) {
 	r := p.ask(t, good)
 	if r.status != 429 || r.header.Get("Retry-After") == "" {
 		t.Fatalf("after %d failures: %s", maxFailures, r)
-	}
-	other := newThrottle(p.clock.now)
-	if err := other.check(p.appID, "x"); err != nil {
-		t.Error(err)
 	}
 	if err := p.failures.check(p.appID, "192.0.2.1"); err != nil {
 		t.Errorf("another peer: %v", err)

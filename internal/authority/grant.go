@@ -113,7 +113,7 @@ func (a *Authority) refused(ctx context.Context, t *tokenRequest, g grant, err e
 	if rec := a.guard.Record(ctx, guard.Event{Kind: guard.EventSignIn, Caller: who, Action: actionOf(t.Grant), Outcome: guard.Refused, Reason: reason, Peer: t.Peer}); rec != nil {
 		return rec
 	}
-	if g.Principal == nil {
+	if e := asAZ(err); g.Principal == nil && e != nil && (e.Kind == az.Unauthorized || e.Number == unknownClient) {
 		a.failures.note(t.ClientID, t.Peer)
 	}
 	return err
@@ -138,7 +138,11 @@ func (a *Authority) reply(t *tokenRequest, g grant, s issued) any {
 	return &rest.Reply{Header: http.Header{"Cache-Control": {"no-store, no-cache"}, "Pragma": {"no-cache"}}, Body: body}
 }
 
-// client proves who the client is.
+// unknownClient is the number of the refusal of a client that is not there.
+const unknownClient = 700016
+
+// client establishes who the client is. One that does not exist costs the same
+// work as one whose secret is wrong.
 func (a *Authority) client(ctx context.Context, t *tokenRequest) (*directory.Object, proof, error) {
 	var c *directory.Client
 	if az.IsGUID(t.ClientID) {
@@ -150,33 +154,33 @@ func (a *Authority) client(ctx context.Context, t *tokenRequest) (*directory.Obj
 			c = found
 		}
 	}
-	p := byCertificate
-	var err error
+	p, err := a.prove(ctx, t, c)
 	switch {
-	case !t.Assertion.IsZero():
-		err = a.byAssertion(ctx, t, c)
-	case !t.Secret.IsZero():
-		p, err = bySecret, a.bySecret(t, c)
-	default:
-		err = oauthError(az.Unauthorized, "invalid_client", 7000218,
-			"The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
-	}
-	if c == nil {
-		// The same work was done as for a wrong secret.
-		return nil, "", oauthError(az.Invalid, "unauthorized_client", 700016,
+	case c == nil:
+		return nil, "", oauthError(az.Invalid, "unauthorized_client", unknownClient,
 			"Application with identifier '%s' was not found in the directory '%s'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant.",
 			printable(t.ClientID), a.names.Tenant)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, "", err
-	}
-	if c.Principal == nil {
+	case c.Principal == nil:
 		return nil, "", oauthError(az.Unauthorized, "invalid_client", 7000229, "The client application %s is missing service principal in the tenant %s.", c.AppID, a.names.Tenant)
-	}
-	if !c.Principal.Enabled {
+	case !c.Principal.Enabled:
 		return nil, "", oauthError(az.Unauthorized, "invalid_client", 7000112, "Application '%s' is disabled.", c.AppID)
 	}
 	return c.Principal, p, nil
+}
+
+// prove lets the client prove itself in the way that it chose; nil is a client
+// that does not exist, and proves nothing.
+func (a *Authority) prove(ctx context.Context, t *tokenRequest, c *directory.Client) (proof, error) {
+	switch {
+	case !t.Assertion.IsZero():
+		return byCertificate, a.byAssertion(ctx, t, c)
+	case !t.Secret.IsZero():
+		return bySecret, a.bySecret(t, c)
+	}
+	return "", oauthError(az.Unauthorized, "invalid_client", 7000218,
+		"The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
 }
 
 func (a *Authority) bySecret(t *tokenRequest, c *directory.Client) error {

@@ -19,6 +19,7 @@ const queueLimit = 4096
 type signer struct{ queue chan *signing }
 
 type signing struct {
+	ctx  context.Context // of the caller: nobody signs for one who has left
 	key  *rsa.PrivateKey
 	hash [sha256.Size]byte
 	out  chan signature // buffered, so that no worker waits for a caller
@@ -36,6 +37,9 @@ func (s *signer) work(ctx context.Context) {
 	for {
 		select {
 		case j := <-s.queue:
+			if j.ctx.Err() != nil {
+				continue
+			}
 			b, err := rsa.SignPKCS1v15(nil, j.key, crypto.SHA256, j.hash[:])
 			j.out <- signature{b, err}
 		case <-ctx.Done():
@@ -47,7 +51,7 @@ func (s *signer) work(ctx context.Context) {
 // sign returns the RS256 signature of text. A full queue is refused at once:
 // whoever comes later must not make those who wait lose.
 func (s *signer) sign(ctx context.Context, key *rsa.PrivateKey, text []byte) ([]byte, error) {
-	j := &signing{key: key, hash: sha256.Sum256(text), out: make(chan signature, 1)}
+	j := &signing{ctx: ctx, key: key, hash: sha256.Sum256(text), out: make(chan signature, 1)}
 	select {
 	case s.queue <- j:
 	default:

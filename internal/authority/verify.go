@@ -51,7 +51,6 @@ const (
 type verified struct {
 	principal az.Principal
 	aud       rest.Audience
-	audText   string
 	nbf, exp  int64
 	retired   az.Micros // of the key
 }
@@ -176,7 +175,7 @@ func (a *Authority) examine(ctx context.Context, token string) (*verified, refus
 	if why := a.checkClaims(&c); why != "" {
 		return nil, why, nil
 	}
-	return &verified{principal: a.principal(&c), aud: a.resources.class(c.Aud), audText: c.Aud, nbf: c.Nbf, exp: c.Exp, retired: key.Retired}, "", nil
+	return &verified{principal: a.principal(&c), aud: a.resources.class(c.Aud), nbf: c.Nbf, exp: c.Exp, retired: key.Retired}, "", nil
 }
 
 // keyFor finds the key whose header the token has. A header that is not known

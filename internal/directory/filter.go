@@ -59,10 +59,10 @@ func parseTerm(s string) (t term, rest string, ok bool) {
 		}
 		return term{strings.ToLower(strings.TrimSpace(name)), value, true}, rest[1:], true
 	}
-	const any = "/any("
-	if i := strings.Index(s, any); i > 0 && isField(s[:i]) {
+	const lambda = "/any("
+	if i := strings.Index(s, lambda); i > 0 && isField(s[:i]) {
 		// name/any(c:c eq 'value')
-		v, tail, found := strings.Cut(s[i+len(any):], ":")
+		v, tail, found := strings.Cut(s[i+len(lambda):], ":")
 		v = strings.TrimSpace(v)
 		tail, found2 := strings.CutPrefix(strings.TrimSpace(tail), v+" eq ")
 		value, rest, good := parseValue(strings.TrimSpace(tail))
