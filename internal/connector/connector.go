@@ -46,8 +46,9 @@ type Config struct {
 }
 
 // DefaultRotateAfter is how old a backend password gets. Nobody but the plane
-// knows it, so this only bounds what a stolen backup of the plane is good for.
-const DefaultRotateAfter = 30 * 24 * time.Hour
+// knows it; but PostgreSQL lets every session set its own role's password, and
+// this bounds how long one set that way, past the gateway, is good for.
+const DefaultRotateAfter = 24 * time.Hour
 
 // Connector is Service Connector for PostgreSQL. Its methods may be called
 // concurrently.

@@ -344,10 +344,11 @@ func (c *Connector) realise(ctx context.Context, srv *backend, p *arm.Resource[p
 			return err
 		}
 	}
-	if p.Properties.Status != roleReady || lower {
-		if _, err := ensureRole(ctx, conn, c.spec(p)); err != nil {
-			return err
-		}
+	// Each time, since a session may change its own role's password and an
+	// administrator may have dropped the role: repeating a connection heals it.
+	made, err := ensureRole(ctx, conn, c.spec(p))
+	if err != nil {
+		return err
 	}
 	if p.Properties.IsAdmin && database == "" {
 		return nil
@@ -359,7 +360,7 @@ func (c *Connector) realise(ctx context.Context, srv *backend, p *arm.Resource[p
 	if err := grantAccess(ctx, conn, use{role, p.Properties.access(database, false)}, others); err != nil {
 		return err
 	}
-	if lower { // DROP OWNED took CONNECT on other databases as well
+	if lower || made { // DROP OWNED takes CONNECT on other databases as well
 		return c.regrant(ctx, srv, p, database)
 	}
 	return nil

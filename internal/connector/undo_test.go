@@ -220,3 +220,36 @@ func TestUpdatingAConnectionMovesIt(t *testing.T) {
 		}
 	})
 }
+
+// TestRepeatingHeals spoils a role on the server in two ways.
+func TestRepeatingHeals(t *testing.T) {
+	onePlane(t, func(t *testing.T, r *rig) {
+		link, user := sites+"web"+linkers+r.conn("h"), "aad_"+r.conn("h")
+		r.must(boss, "PUT", link, r.linkBody("go", Read, ""))
+		who := r.identity("web")
+		spoil := map[string]func(){
+			"the session changes its password": func() {
+				if _, err := r.mustEnter(who, user).Exec(t.Context(), "alter role current_user password 'known'"); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"the role is dropped": func() {
+				r.f.asOwner(t, "drop owned by "+ident(user), "drop role "+ident(user))
+			},
+		}
+		for name, fn := range spoil {
+			fn()
+			if _, err := r.enter(who, user); err == nil {
+				t.Fatalf("%s: the test proves nothing", name)
+			}
+			if v := r.must(boss, "POST", link+"/validateLinker", ""); at(v, "properties", "isConnectionAvailable") != false {
+				t.Errorf("%s: validateLinker does not see it", name)
+			}
+			r.must(boss, "PUT", link, r.linkBody("go", Read, ""))
+			tries(t, r.mustEnter(who, user), map[string]bool{"select * from todo": true, "delete from todo": false})
+			if _, err := r.f.login(t, user, az.NewSecret("known")); err == nil {
+				t.Errorf("%s: the session's password still works", name)
+			}
+		}
+	})
+}
