@@ -20,6 +20,25 @@ func Control(name string) Action { return Action{Name: name, key: strings.ToLowe
 // Microsoft.KeyVault/vaults/secrets/getSecret/action.
 func Data(name string) Action { return Action{Name: name, Data: true, key: strings.ToLower(name)} }
 
+// dataPrefixes are where data actions begin; below them those that end in
+// /action or are no plain resource operation act on what is inside.
+var dataPrefixes = []string{
+	"microsoft.keyvault/vaults/secrets/", "microsoft.keyvault/vaults/keys/", "microsoft.keyvault/vaults/certificates/",
+	"microsoft.dbforpostgresql/flexibleservers/login/",
+}
+
+// Named makes an action of a name alone, for people who ask about it: a data
+// action if its name is one that data planes use.
+func Named(name string) Action {
+	key := strings.ToLower(name)
+	for _, p := range dataPrefixes {
+		if strings.HasPrefix(key, p) && strings.HasSuffix(key, "/action") {
+			return Data(name)
+		}
+	}
+	return Control(name)
+}
+
 // Permission is one block of a role definition.
 type Permission struct {
 	Actions        []string `json:"actions"`
