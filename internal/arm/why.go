@@ -41,7 +41,7 @@ func (a *API) why(ctx context.Context, call *Call) (any, error) {
 	var q struct {
 		PrincipalID string `json:"principalId"`
 		Action      string `json:"action"`
-		DataAction  bool   `json:"dataAction"`
+		DataAction  *bool  `json:"dataAction"` // absent: as its name says
 	}
 	if err := call.Decode(&q); err != nil {
 		return nil, err
@@ -57,22 +57,30 @@ func (a *API) why(ctx context.Context, call *Call) (any, error) {
 			return nil, err
 		}
 	}
-	action := guard.Control(q.Action)
-	if q.DataAction {
+	action := guard.Named(q.Action)
+	if q.DataAction != nil && *q.DataAction {
 		action = guard.Data(q.Action)
+	} else if q.DataAction != nil {
+		action = guard.Control(q.Action)
 	}
 	d, err := a.cfg.Guard.Explain(ctx, q.PrincipalID, action, call.ID)
 	if err != nil {
 		return nil, err
 	}
-	v := map[string]any{"principalId": strings.ToLower(q.PrincipalID), "action": q.Action, "dataAction": q.DataAction, "scope": call.ID.String(), "allowed": d.Allowed}
+	v := map[string]any{"principalId": strings.ToLower(q.PrincipalID), "action": q.Action, "dataAction": action.Data, "scope": call.ID.String(), "allowed": d.Allowed}
 	if d.Allowed {
 		v["assignment"], v["role"] = d.Assignment, d.Role
+		v["reason"] = "the role '" + d.Role + "' is assigned at " + d.Assignment.Parent().String()
 		if d.Via != "" {
 			v["via"] = d.Via
 		}
-	} else if d.Suggest != "" {
-		v["suggest"] = d.Suggest
+		return v, nil
 	}
+	reason := "no assignment to this principal or its groups allows it at this scope or above"
+	if d.Suggest != "" {
+		v["suggest"] = d.Suggest
+		reason += "; a role that would: '" + d.Suggest + "'"
+	}
+	v["reason"] = reason
 	return v, nil
 }
