@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hawser/hawser/internal/arm"
@@ -52,7 +53,12 @@ func (s *Sites) token(ctx context.Context, r *arm.Resource[properties], by Ident
 		e.RetryAfter = max(wait, time.Second)
 		return authority.Token{}, e
 	}
-	return s.cfg.Authority.IdentityToken(ctx, authority.IdentityRequest{ObjectID: one.PrincipalID, Resource: resource, Refresh: refresh})
+	t, err := s.cfg.Authority.IdentityToken(ctx, authority.IdentityRequest{ObjectID: one.PrincipalID, Resource: resource, Refresh: refresh})
+	var e *az.Error
+	if errors.As(err, &e) && e.Code == "invalid_resource" { // OAuth's word; identity endpoints look for ours
+		err = az.Errorf(e.Kind, "InvalidResource", "%s", e.Message).Because(err)
+	}
+	return t, err
 }
 
 func (s *Sites) runtimeToken(ctx context.Context, call *arm.Call, r *arm.Resource[properties]) (any, error) {
