@@ -34,6 +34,9 @@ func (kr *keyring) maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(r.keys) == 0 {
+		return kr.ensure(ctx)
+	}
 	now := az.MicrosOf(kr.a.clock())
 	newest := r.keys[len(r.keys)-1]
 	if newest.From > now && r.keys[0].accepted(now) {
@@ -50,6 +53,9 @@ func (a *Authority) RotateKeys(ctx context.Context, force bool) error {
 	r, err := a.keys.ring(ctx)
 	if err != nil {
 		return err
+	}
+	if len(r.keys) == 0 {
+		return a.keys.ensure(ctx)
 	}
 	newest := r.keys[len(r.keys)-1]
 	cert, err := x509.ParseCertificate(newest.Certificate)

@@ -43,6 +43,12 @@ func (c *verifiedCache) get(sum [sha256.Size]byte) (v *verified, gen uint64) {
 	return v, gen
 }
 
+func (c *verifiedCache) generation() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.gen
+}
+
 // put keeps v. A full cache loses an eighth, whichever the map yields first:
 // random, so that no stranger chooses.
 func (c *verifiedCache) put(gen uint64, sum [sha256.Size]byte, v *verified) {

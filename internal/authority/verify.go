@@ -83,38 +83,59 @@ func (a *Authority) verify(ctx context.Context, token string, aud rest.Audience,
 		return az.Principal{}, a.refuse(ctx, refuseSize, aud, az.Principal{}, peer)
 	}
 	sum := a.verified.sum(token)
-	v, gen := a.verified.get(sum)
-	known := v != nil
-	if !known {
-		var why refusal
-		var err error
-		if v, why, err = a.examine(ctx, token); err != nil {
+	// A change of keys that is first seen during the confirmation means that
+	// the signature was checked with keys of before: once more, then.
+	for range maxExaminations {
+		v, gen := a.verified.get(sum)
+		known := v != nil
+		if !known {
+			var why refusal
+			var err error
+			if v, why, err = a.examine(ctx, token); err != nil {
+				return az.Principal{}, err
+			}
+			if why != "" {
+				return az.Principal{}, a.refuse(ctx, why, aud, az.Principal{}, peer)
+			}
+		}
+		if err := a.store.Confirm(ctx); err != nil {
+			return az.Principal{}, err
+		}
+		if a.verified.generation() != gen {
+			continue
+		}
+		why, err := a.stands(ctx, v, aud)
+		if err != nil {
 			return az.Principal{}, err
 		}
 		if why != "" {
-			return az.Principal{}, a.refuse(ctx, why, aud, az.Principal{}, peer)
+			return az.Principal{}, a.refuse(ctx, why, aud, v.principal, peer)
 		}
+		if !known {
+			a.verified.put(gen, sum, v)
+		}
+		return v.principal, nil
 	}
+	return az.Principal{}, az.Errorf(az.Unavailable, "ServiceUnavailable", "The signing keys are being changed; try again.")
+}
+
+// maxExaminations bounds how often a token is examined again because keys
+// changed meanwhile; they change once in weeks.
+const maxExaminations = 3
+
+// stands checks what can change while a token lives.
+func (a *Authority) stands(ctx context.Context, v *verified, aud rest.Audience) (refusal, error) {
 	if why := a.timely(v); why != "" {
-		return az.Principal{}, a.refuse(ctx, why, aud, v.principal, peer)
+		return why, nil
 	}
 	if v.aud != aud || aud == "" {
-		return az.Principal{}, a.refuse(ctx, refuseAudience, aud, v.principal, peer)
-	}
-	if err := a.store.Confirm(ctx); err != nil {
-		return az.Principal{}, err
+		return refuseAudience, nil
 	}
 	live, err := a.live(ctx, v)
-	if err != nil {
-		return az.Principal{}, err
+	if err != nil || live {
+		return "", err
 	}
-	if !live {
-		return az.Principal{}, a.refuse(ctx, refuseGone, aud, v.principal, peer)
-	}
-	if !known {
-		a.verified.put(gen, sum, v)
-	}
-	return v.principal, nil
+	return refuseGone, nil
 }
 
 // timely checks the times. A token's end is the end; its beginning may lie a

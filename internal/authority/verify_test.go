@@ -279,6 +279,22 @@ func TestVerifyOnAnotherPlane(t *testing.T) {
 			t.Errorf("after the rotation: %v", err)
 		}
 	}
+	for range 5 {
+		revoked := a.token(t, "https://management.azure.com/.default")
+		if _, err := b.Verify(ctx, revoked, rest.ARM); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.RevokeKeys(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Verify(ctx, revoked, rest.ARM); !az.Is(err, az.Unauthorized) {
+			t.Errorf("a key revoked at one plane is accepted at the other, where the token was remembered: %v", err)
+		}
+	}
+	fresh = a.token(t, "https://management.azure.com/.default")
+	if _, err := b.Verify(ctx, fresh, rest.ARM); err != nil {
+		t.Fatal(err)
+	}
 	a.write(t, func(tx *store.Tx) error { return a.dir.Remove(tx, a.app.ID) })
 	if _, err := b.Verify(ctx, fresh, rest.ARM); !az.Is(err, az.Unauthorized) {
 		t.Errorf("a principal deleted at one plane is accepted at the other: %v", err)
