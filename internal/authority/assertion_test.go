@@ -246,7 +246,7 @@ func newOutside(t testing.TB) *outsideServer {
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		o.visits.Add(1)
 		if o.down.Load() {
-			http.Error(w, "down", 503)
+			http.Error(w, "down", http.StatusServiceUnavailable)
 			return
 		}
 		_ = json.NewEncoder(w).Encode(o.doc.Load())

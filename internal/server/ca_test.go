@@ -109,7 +109,7 @@ func TestCALeafServesEveryName(t *testing.T) {
 	if cert.Leaf.IsCA || len(cert.Leaf.ExtKeyUsage) != 1 || cert.Leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth {
 		t.Errorf("leaf usage %v, CA %v", cert.Leaf.ExtKeyUsage, cert.Leaf.IsCA)
 	}
-	if life := cert.Leaf.NotAfter.Sub(time.Now()); life > leafLife {
+	if life := time.Until(cert.Leaf.NotAfter); life > leafLife {
 		t.Errorf("the leaf lives %v", life)
 	}
 }
