@@ -146,3 +146,25 @@ func spellings(value string) map[string][]byte {
 	}
 	return m
 }
+
+// TestSearch: the search finds a canary in every spelling, so that its silence
+// means something.
+func TestSearch(t *testing.T) {
+	const value = "canary/it+Zq7Zq7Zq7"
+	b64 := base64.StdEncoding.EncodeToString
+	wide := []byte{}
+	for _, u := range utf16.Encode([]rune(value)) {
+		wide = append(wide, byte(u), byte(u>>8))
+	}
+	for name, file := range map[string]string{"clear": "x" + value + "y", "hex": hex.EncodeToString([]byte("x" + value)), "utf-16": string(wide), "url": url.QueryEscape(value),
+		"base64": b64([]byte(value)), "base64 inside 1": b64([]byte("x" + value + "y")), "base64 inside 2": b64([]byte(`{"a":"` + value + `"}`)),
+		"base64url": base64.URLEncoding.EncodeToString([]byte("xy" + value + "z"))} {
+		found := false
+		for _, form := range spellings(value) {
+			found = found || bytes.Contains([]byte(file), form)
+		}
+		if !found {
+			t.Errorf("not found in %s: %s", name, file)
+		}
+	}
+}

@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,9 +17,8 @@ import (
 
 // Variables of this test program.
 const (
-	insideVar = "HAWSER_CONFORMANCE_INSIDE" // set in the process that has hosts of its own
-	binVar    = "HAWSER_BIN"                // a binary to judge instead of ../bin/hawser
-	roundsVar = "HAWSER_KILL_ROUNDS"        // how often TestKill9 kills; default 100
+	binVar    = "HAWSER_BIN"         // a binary to judge instead of ../bin/hawser
+	roundsVar = "HAWSER_KILL_ROUNDS" // how often TestKill9 kills; default 100
 )
 
 // domain is the plane's default; names of it are in the tests' hosts file.
@@ -52,18 +49,7 @@ func prepare(m *testing.M) (int, error) {
 	if self, err = os.Executable(); err != nil {
 		return 1, err
 	}
-	if os.Getenv(insideVar) == "" && os.Getuid() == 0 {
-		return reexec()
-	}
-	if os.Getuid() == 0 {
-		if err := ownHosts(); err != nil {
-			return 1, err
-		}
-	}
-	if _, err := net.DefaultResolver.LookupHost(context.Background(), "login."+domain); err != nil {
-		return 1, fmt.Errorf("login.%s does not resolve: run as root (the tests then use a hosts file of their own) or put %s into /etc/hosts", domain, strings.Join(hostLine(), " "))
-	}
-	for _, need := range [][2]string{{"node", "nodejs"}, {"psql", "postgresql-client"}, {python, "python3-azure, python3-msal and python3-psycopg2"}} {
+	for _, need := range [][2]string{{"node", "nodejs"}, {"curl", "curl"}, {"psql", "postgresql-client"}, {python, "python3-azure, python3-msal and python3-psycopg2"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			return 1, fmt.Errorf("cannot find %s: install the package %s", need[0], need[1])
 		}
@@ -73,6 +59,15 @@ func prepare(m *testing.M) (int, error) {
 	}
 	if hawser, err = binary(); err != nil {
 		return 1, err
+	}
+	if !isolated() {
+		return isolate()
+	}
+	if err := furnish(); err != nil {
+		return 1, err
+	}
+	if _, err := net.DefaultResolver.LookupHost(context.Background(), "login."+domain); err != nil {
+		return 1, fmt.Errorf("the hosts file does not count here: %w", err)
 	}
 	return storetest.Main(m), nil
 }
@@ -89,55 +84,12 @@ func binary() (string, error) {
 	return filepath.Abs("../bin/hawser")
 }
 
-// reexec runs this program again in a mount namespace, so that its hosts file
-// is seen by nobody else.
-func reexec() (int, error) {
-	runtime.LockOSThread() // Pdeathsig follows the thread
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideVar+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
-}
-
-// ownHosts lays a hosts file with the plane's names over the machine's, in
-// this mount namespace only.
-func ownHosts() error {
-	old, err := os.ReadFile("/etc/hosts")
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp("", "hawser-hosts-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // the mount keeps it
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(f, "%s\n%s\n", old, strings.Join(hostLine(), " ")); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := syscall.Mount(f.Name(), "/etc/hosts", "", syscall.MS_BIND, ""); err != nil {
-		return fmt.Errorf("cannot lay a hosts file over /etc/hosts: %w", err)
-	}
-	return nil
-}
-
-func hostLine() []string {
+func hostLine() string {
 	line := []string{"127.0.0.1"}
 	for _, h := range hosts {
 		line = append(line, h+"."+domain)
 	}
-	return line
+	return strings.Join(line, " ")
 }
 
 // eventually waits for something that happens in another process.

@@ -103,7 +103,7 @@ func (p *plane) boot() {
 	if p.env.Authority != "" {
 		listen, pg = "127.0.0.1:"+p.port(), p.env.Gateways["pg"]
 	}
-	args := append([]string{"up", "--data", p.dir, "--listen", listen, "--pg", pg, "--hosts", "off", "--imds", "off"}, p.args...)
+	args := append([]string{"up", "--data", p.dir, "--listen", listen, "--pg", pg, "--hosts", "off", "--imds", "off"}, p.args...) // later flags win
 	p.cmd = exec.Command(hawser, args...)
 	p.cmd.Env = append(clean(p.t), p.extraEnv...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

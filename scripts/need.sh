@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
-# with one sentence that names the package. Things: postgres psql node
+# with one sentence that names the package. Things: postgres psql curl node
 # python race.
 set -euo pipefail
 
 present() {
   case $1 in
     postgres) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ;;
-    psql) command -v psql >/dev/null ;;
+    psql | curl) command -v "$1" >/dev/null ;;
     node) command -v node >/dev/null && command -v npm >/dev/null ;;
     python) /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, msal, psycopg2' 2>/dev/null ;;
     race) command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] ;;
@@ -18,6 +18,7 @@ packages() {
   case $1 in
     postgres) echo postgresql ;;
     psql) echo postgresql-client ;;
+    curl) echo curl ;;
     node) echo nodejs npm ;;
     python) echo python3-azure python3-msal python3-psycopg2 ;;
     race) echo gcc libc6-dev ;;
