@@ -217,7 +217,7 @@ func (f *feed) follow(ctx context.Context) {
 	defer bells.Wait()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	var lastPrune time.Time
+	lastPrune := f.s.clock()
 	for {
 		select {
 		case <-ctx.Done():

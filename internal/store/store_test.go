@@ -227,6 +227,25 @@ func TestLostDatabase(t *testing.T) {
 	}
 }
 
+// A write that comes while the store closes must not wait for nobody.
+func TestWriteAfterClose(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { done <- put(st, vault("v"), "e", "") }()
+		select {
+		case err := <-done:
+			if !az.Is(err, az.Unavailable) {
+				t.Errorf("%v, want Unavailable", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("the write hangs")
+		}
+	})
+}
+
 func TestLeases(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx := context.Background()

@@ -25,6 +25,7 @@ type writer struct {
 	s     *Store
 	db    *sql.DB
 	queue chan *write
+	gone  chan struct{} // closed when loop has ended
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
 }
@@ -36,7 +37,7 @@ type write struct {
 }
 
 func newWriter(s *Store, db *sql.DB) *writer {
-	return &writer{s: s, db: db, queue: make(chan *write, maxBatch)}
+	return &writer{s: s, db: db, queue: make(chan *write, maxBatch), gone: make(chan struct{})}
 }
 
 // Tx is a transaction inside Write. It must not outlive the function.
@@ -61,6 +62,8 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	w := &write{ctx: ctx, fn: fn, err: make(chan error, 1)}
 	select {
 	case s.writer.queue <- w:
+	case <-s.writer.gone:
+		return fault(errClosed)
 	case <-ctx.Done():
 		return fault(ctx.Err())
 	}
@@ -69,12 +72,22 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	select {
 	case err := <-w.err:
 		return err
+	case <-s.writer.gone:
+		select {
+		case err := <-w.err:
+			return err
+		default:
+			return fault(errClosed)
+		}
 	case <-time.After(3 * writeTimeout):
 		return fault(errors.New("the writer does not answer"))
 	}
 }
 
+var errClosed = errors.New("the store is closed")
+
 func (w *writer) loop(ctx context.Context) {
+	defer close(w.gone)
 	defer w.drop()
 	for {
 		select {
