@@ -111,7 +111,7 @@ func checkRole(name string) error {
 		return err
 	}
 	folded := strings.ToLower(name)
-	if strings.HasPrefix(folded, "pg_") || folded == "public" || folded == "none" || folded == adminGroup {
+	if strings.HasPrefix(folded, "pg_") || strings.HasPrefix(folded, "hawser_kept_") || folded == "public" || folded == "none" || folded == adminGroup {
 		return az.Errorf(az.Invalid, "InvalidName", "The role name %q is reserved by the server; choose another.", name)
 	}
 	return nil

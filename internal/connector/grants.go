@@ -84,14 +84,3 @@ func (f *facts) notes(u use) []string {
 	}
 	return out
 }
-
-// stripStatements takes everything from a role in one database: what it owns
-// goes to the owner login, then every privilege goes. They run only when the
-// role has no session and cannot get one, since DROP OWNED would drop what it
-// created in between.
-func stripStatements(role, owner string) []string {
-	return []string{
-		fmt.Sprintf("REASSIGN OWNED BY %s TO %s", ident(role), ident(owner)),
-		fmt.Sprintf("DROP OWNED BY %s", ident(role)),
-	}
-}

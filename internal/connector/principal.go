@@ -340,7 +340,7 @@ func (c *Connector) realise(ctx context.Context, srv *backend, p *arm.Resource[p
 		if err := silence(ctx, conn, role); err != nil {
 			return err
 		}
-		if err := strip(ctx, conn, role, srv.Owner); err != nil {
+		if err := strip(ctx, conn, c.spec(p)); err != nil {
 			return err
 		}
 	}

@@ -220,15 +220,13 @@ func silence(ctx context.Context, conn *pgx.Conn, role string) error {
 
 // strip takes a silenced role's objects and privileges in the database of the
 // connection.
-func strip(ctx context.Context, conn *pgx.Conn, role string, owner string) error {
-	return inTx(ctx, conn, func(tx pgx.Tx) error {
-		return run(ctx, tx, "take the role's privileges back", stripStatements(role, owner))
-	})
+func strip(ctx context.Context, conn *pgx.Conn, r roleSpec) error {
+	return inTx(ctx, conn, func(tx pgx.Tx) error { return stripTx(ctx, tx, r) })
 }
 
 // dropRole removes a role of ours and every privilege it has in any database.
-// What it owns is kept and goes to the owner login. It is no error if the role
-// is gone, and a role without our marker is left alone.
+// What it owns is kept and goes to its keeper. It is no error if the role is
+// gone, and a role without our marker is left alone.
 func (b *backend) dropRole(ctx context.Context, r roleSpec) error {
 	conn, err := b.connect(ctx, "")
 	if err != nil {
@@ -251,22 +249,25 @@ func (b *backend) dropRole(ctx context.Context, r roleSpec) error {
 		return err
 	}
 	for _, d := range databases {
-		if err := b.stripIn(ctx, d, r.Name); err != nil {
+		if err := b.stripIn(ctx, d, r); err != nil {
 			return err
 		}
 	}
 	return inTx(ctx, conn, func(tx pgx.Tx) error {
-		return run(ctx, tx, "drop the role", append(stripStatements(r.Name, b.Owner), "DROP ROLE "+ident(r.Name)))
+		if err := stripTx(ctx, tx, r); err != nil {
+			return err
+		}
+		return run(ctx, tx, "drop the role", []string{"DROP ROLE " + ident(r.Name)})
 	})
 }
 
-func (b *backend) stripIn(ctx context.Context, database, role string) error {
+func (b *backend) stripIn(ctx context.Context, database string, r roleSpec) error {
 	conn, err := b.connect(ctx, database)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return strip(ctx, conn, role, b.Owner)
+	return strip(ctx, conn, r)
 }
 
 // databasesOf lists the databases in which something depends on a role.

@@ -197,7 +197,7 @@ func (c *Connector) shrink(ctx context.Context, srv *backend, p *arm.Resource[pr
 		return err
 	}
 	for _, d := range databases {
-		if err := srv.stripIn(ctx, d, p.Properties.RoleName); err != nil {
+		if err := srv.stripIn(ctx, d, c.spec(p)); err != nil {
 			return err
 		}
 	}
