@@ -47,10 +47,16 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 		return err
 	}
 	auth := map[string]any{"authType": "systemAssignedIdentity"}
+	undo := func() error { return nil }
 	if f.identity != "system" && f.identity != "" {
 		var r resource
 		if err := c.Get(ctx, id(c, typeIdentity, f.identity), &r); err != nil {
 			return err
+		}
+		if !f.dryRun {
+			if undo, err = ensureIdentity(ctx, c, app, r.ID); err != nil {
+				return err
+			}
 		}
 		auth = map[string]any{"authType": "userAssignedIdentity", "clientId": r.text("clientId"), "subscriptionId": c.Plane().SubscriptionID}
 	}
@@ -72,7 +78,7 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 	}
 	var r resource
 	if err := c.Put(ctx, linker, body, &r); err != nil {
-		return err
+		return errors.Join(err, undo())
 	}
 	var conf configurations
 	if err := c.Action(ctx, linker, "listConfigurations", nil, &conf); err != nil {
@@ -83,6 +89,25 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 		rows = append(rows, []string{x.Name, x.Value})
 	}
 	return a.show(map[string]any{"id": r.ID, "name": r.Name, "properties": r.Properties, "configurations": conf.Configurations}, []string{"SETTING", "VALUE"}, rows)
+}
+
+// ensureIdentity gives an app a user-assigned identity if it has not got it;
+// undo takes it away again if it was given.
+func ensureIdentity(ctx context.Context, c *client.Client, app, identity string) (undo func() error, err error) {
+	nothing := func() error { return nil }
+	var site resource
+	if err := c.Get(ctx, id(c, typeSite, app), &site); err != nil {
+		return nothing, err
+	}
+	if site.Identity != nil {
+		for known := range site.Identity.User {
+			if equalFold(known, identity) {
+				return nothing, nil
+			}
+		}
+	}
+	undo = func() error { return changeIdentities(context.WithoutCancel(ctx), c, app, identity, false) }
+	return undo, changeIdentities(ctx, c, app, identity, true)
 }
 
 type configurations struct {

@@ -33,6 +33,7 @@ func (a *cli) upCommand() *cobra.Command {
 	f.BoolVar(&cfg.AzureNames, "azure-names", false, "answer as Azure's own names too (needs port 443 and the hosts file)")
 	f.StringVar(&cfg.ChallengeTenant, "challenge-tenant", "", "what challenges name: adfs or guid (default adfs)")
 	f.DurationVar(&life, "identity-token-life", 0, "lifetime of managed-identity tokens (default 24h)")
+	f.StringVar(&cfg.FederationCA, "federation-ca", "", "file of CAs trusted for outside token issuers, besides the system's")
 	f.StringVar(&cfg.LogFormat, "log-format", "", "text or json (default text)")
 	f.StringVar(&cfg.LogLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&file, "config", "", "TOML file with the same settings; flags win")
@@ -85,7 +86,7 @@ func mergeConfig(file string, flags server.Config) (server.Config, error) {
 	}
 	for _, p := range [][2]*string{{&cfg.Listen, &flags.Listen}, {&cfg.Domain, &flags.Domain}, {&cfg.Store, &flags.Store}, {&cfg.PG, &flags.PG},
 		{&cfg.Admin, &flags.Admin}, {&cfg.IMDS, &flags.IMDS}, {&cfg.Hosts, &flags.Hosts}, {&cfg.ChallengeTenant, &flags.ChallengeTenant},
-		{&cfg.LogFormat, &flags.LogFormat}, {&cfg.LogLevel, &flags.LogLevel}} {
+		{&cfg.FederationCA, &flags.FederationCA}, {&cfg.LogFormat, &flags.LogFormat}, {&cfg.LogLevel, &flags.LogLevel}} {
 		if *p[1] != "" {
 			*p[0] = *p[1]
 		}

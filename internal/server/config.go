@@ -49,6 +49,10 @@ type Config struct {
 	// IdentityTokenLife is how long managed-identity tokens last. Default 24h,
 	// as Azure's do; at least 10m, since clients renew 5 minutes before the end.
 	IdentityTokenLife Duration `toml:"identity-token-life"`
+	// FederationCA is a file of certificate authorities trusted, besides the
+	// system's, when the keys of outside token issuers are fetched: a cluster's
+	// issuer often has a CA of its own.
+	FederationCA string `toml:"federation-ca"`
 	// LogFormat is "text" (default) or "json"; LogLevel debug, info, warn, error.
 	LogFormat string `toml:"log-format"`
 	LogLevel  string `toml:"log-level"`

@@ -103,7 +103,8 @@ func (s *Server) rotate(ctx context.Context, call *arm.Call) (any, error) {
 // background: both open meanwhile.
 func (s *Server) reseal() {
 	s.work.Go(func() {
-		for what, do := range map[string]func(context.Context) (int, error){"secrets": s.parts.vaults.Reseal, "resources": s.parts.arm.Reseal} {
+		for what, do := range map[string]func(context.Context) (int, error){"secrets": s.parts.vaults.Reseal,
+			"resources": s.parts.arm.Reseal, "signing keys": s.parts.authority.Reseal} {
 			n, err := do(s.run)
 			if err != nil && s.run.Err() == nil {
 				s.cfg.Log.Error("server: not everything was sealed again; rotate again to repeat it", "what", what, "error", err)

@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -58,8 +60,12 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	p.guard = guard.New(s.store, log, s.cfg.Log)
 	p.directory = directory.New(directory.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Names: s.names,
 		Clock: s.cfg.Clock, Log: s.cfg.Log, Unassign: arm.DeleteAssignmentsOf})
+	roots, err := federationRoots(s.cfg.FederationCA)
+	if err != nil {
+		return err
+	}
 	p.authority = authority.New(authority.Config{Store: s.store, Directory: p.directory, Guard: p.guard, Sealer: s.keys.sealer,
-		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Plane: s.id, IdentityLife: time.Duration(s.cfg.IdentityTokenLife)})
+		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Plane: s.id, IdentityLife: time.Duration(s.cfg.IdentityTokenLife), FederationRoots: roots})
 	if err := p.authority.Start(ctx); err != nil {
 		return fmt.Errorf("cannot start the token authority: %w", err)
 	}
@@ -95,10 +101,30 @@ func (s *Server) auditCheckpoint() guard.Checkpoint {
 
 func (s *Server) principalKind(ctx context.Context, oid string) (az.PrincipalKind, bool, error) {
 	o, ok, err := s.parts.directory.Get(ctx, oid)
-	if err != nil || !ok {
+	if err != nil || !ok || o.Kind == directory.Application { // rights are its service principal's
 		return "", false, err
 	}
 	return o.Kind, true, nil
+}
+
+// federationRoots adds a file's certificates to the system's; nil means those
+// alone.
+func federationRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the issuers' certificate authorities: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("the file %s holds no certificate", file)
+	}
+	return pool, nil
 }
 
 // gatewayEndpoint says where an app reaches a server through the gateway: by
