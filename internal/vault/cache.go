@@ -70,8 +70,8 @@ func (c *cache) changed(changes []store.Change) {
 	for i := range changes {
 		switch ch := &changes[i]; ch.Topic {
 		case store.TopicSecret:
-			if at := strings.LastIndex(ch.Key, "/secrets/"); at >= 0 {
-				c.stripe(ch.Key[at+len("/secrets/"):]).Add(1)
+			if name, ok := secretOf(ch.Key); ok {
+				c.stripe(name).Add(1)
 			} else {
 				c.forgetVaults()
 			}
@@ -82,6 +82,15 @@ func (c *cache) changed(changes []store.Change) {
 			c.forgetVaults()
 		}
 	}
+}
+
+// secretOf returns the folded name of the secret that a change's key names; ok
+// is false for a vault's own key. Only what follows the vault counts: a
+// resource group may be called "secrets" too.
+func secretOf(key string) (name string, ok bool) {
+	const vaults = "/providers/microsoft.keyvault/vaults/"
+	_, name, ok = strings.Cut(key[strings.LastIndex(key, vaults)+1:], "/secrets/")
+	return name, ok
 }
 
 func (c *cache) forgetVaults() {
