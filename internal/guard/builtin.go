@@ -35,7 +35,10 @@ func BuiltIn() []*Role {
 		role(RoleOwner, "Owner", "Grants full access to manage all resources, including the ability to assign roles.", Permission{Actions: all}),
 		role(RoleContributor, "Contributor", "Grants full access to manage all resources, but does not allow you to assign roles.",
 			Permission{Actions: all, NotActions: []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write",
-				"Microsoft.Authorization/elevateAccess/Action", "Microsoft.Blueprint/blueprintAssignments/write", "Microsoft.Blueprint/blueprintAssignments/delete"}}),
+				"Microsoft.Authorization/elevateAccess/Action", "Microsoft.Blueprint/blueprintAssignments/write", "Microsoft.Blueprint/blueprintAssignments/delete",
+				// In Azure the directory is no resource. Here it is, at the root: who may add a credential to
+				// an owner's application, or a member to an owners' group, could assign roles to himself.
+				"Hawser.Directory/*/Write", "Hawser.Directory/*/Delete"}}),
 		role(RoleReader, "Reader", "View all resources, but does not allow you to make any changes.", Permission{Actions: []string{"*/read"}}),
 		role("18d7d88d-d35e-4fb5-a5c3-7773c20a72d9", "User Access Administrator", "Lets you manage user access to resources.",
 			Permission{Actions: []string{"*/read", "Microsoft.Authorization/*", "Microsoft.Support/*"}}),

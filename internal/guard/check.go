@@ -100,7 +100,11 @@ func (g *Guard) viewOf(ctx context.Context, oid string) (*view, error) {
 // Explain gives the decision for any principal without making it theirs: it is
 // for "hawser why". Whether the asker may know is the surface's Check.
 func (g *Guard) Explain(ctx context.Context, oid string, a Action, scope az.ID) (Decision, error) {
-	v, err := g.viewOf(ctx, strings.ToLower(oid))
+	if err := g.store.Fresh(ctx); err != nil {
+		return Decision{}, err
+	}
+	// Whoever is asked about may be anybody's invention: nothing is kept.
+	v, err := g.rights.look(ctx, strings.ToLower(oid))
 	if err != nil {
 		return Decision{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -396,4 +397,106 @@ func BenchmarkCheck(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestLogCutOffWhileThePlaneWasDownStaysFound(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		ctx, dir := context.Background(), t.TempDir()
+		write := func(n int) *guard.Log {
+			log, err := guard.OpenLog(ctx, logConfig(st, dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range n {
+				if err := log.Append(guard.Event{Kind: guard.EventSystem, Action: "test", Outcome: guard.Allowed}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return log
+		}
+		if err := write(5).Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "audit-000001.jsonl")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bytes.SplitAfter(b, []byte("\n"))
+		if err := os.WriteFile(path, bytes.Join(lines[:3], nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// The plane goes on for longer than the log was, and notes its new head.
+		if err := write(9).Close(); err != nil {
+			t.Fatal(err)
+		}
+		log := write(0)
+		defer func() { _ = log.Close() }()
+		v, err := log.Verify(ctx)
+		if err != nil || v.Fault == "" || v.Records != 3 {
+			t.Errorf("after the cut: %+v, %v; want a fault behind record 3", v, err)
+		}
+	})
+}
+
+// What strangers send must not make a record that cannot be read again: it
+// would hide all that follow it.
+func TestRecordsOfAnyTextCanBeReadAgain(t *testing.T) {
+	st := storetest.Open(t, store.Config{Dir: t.TempDir()})
+	log, err := guard.OpenLog(context.Background(), logConfig(st, t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	for _, s := range []string{strings.Repeat("\x01", 5000), strings.Repeat("\xff", 5000), strings.Repeat(`"`, 5000), strings.Repeat("ü", 5000), "\"}\n{\"seq\":1"} {
+		e := guard.Event{Kind: s, Caller: az.Principal{ObjectID: s, Name: s, AppID: s}, Action: s, Where: s, Outcome: s, Assignment: s, Role: s,
+			Reason: s, Correlation: s, Peer: s, Detail: s}
+		if err := log.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := log.Verify(context.Background())
+	if err != nil || v.Fault != "" || v.Records != 5 {
+		t.Errorf("verified %+v, %v; want 5 records", v, err)
+	}
+}
+
+// Contributor, at the root too, must not reach the directory: a credential for
+// an owner's application is the owner's rights.
+func TestContributorHasNoWayIntoTheDirectory(t *testing.T) {
+	for _, r := range guard.BuiltIn() {
+		if r.ID != guard.RoleContributor {
+			continue
+		}
+		for _, a := range []string{"applications/credentials/write", "applications/write", "groups/members/write", "users/delete"} {
+			if r.Allows(guard.Control("Hawser.Directory/" + a)) {
+				t.Errorf("Contributor may Hawser.Directory/%s", a)
+			}
+		}
+	}
+}
+
+func TestRolesRememberFewActions(t *testing.T) {
+	st := storetest.Open(t, store.Config{Dir: t.TempDir()})
+	g := newGuard(t, st)
+	grant(t, st, guard.RoleReader, "00000000-0000-4000-8000-000000000001", group)
+	var before, after runtime.MemStats
+	ask := func(n int) {
+		for range n {
+			if _, err := g.Explain(context.Background(), az.NewGUID(), guard.Control("X/"+az.NewGUID()), group); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := g.Explain(context.Background(), "00000000-0000-4000-8000-000000000001", guard.Control("X/"+az.NewGUID()), group); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.GC()
+	}
+	ask(2000)
+	runtime.ReadMemStats(&before)
+	ask(10000)
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2<<20 {
+		t.Errorf("20,000 questions about inventions left %d bytes", grown)
+	}
 }

@@ -365,14 +365,17 @@ func (l *Log) loadHead(ctx context.Context) (headNote, error) {
 	return h, json.Unmarshal(b, &h)
 }
 
-// checkHead finds at start a log that was cut off at its end.
+// checkHead finds at start a log that was cut off at its end. The next record
+// then takes the number after the one that was noted: the gap stays in the log
+// for Verify to find, also when newer heads have been noted.
 func (l *Log) checkHead(ctx context.Context) error {
 	h, err := l.loadHead(ctx)
 	if err != nil {
 		return err
 	}
-	if h.Seq > l.seq {
-		return fmt.Errorf("record %d was noted, but the log ends at %d", h.Seq, l.seq)
+	if was := l.seq; h.Seq > was {
+		l.seq = h.Seq
+		return fmt.Errorf("record %d was noted, but the log ends at %d", h.Seq, was)
 	}
 	return nil
 }

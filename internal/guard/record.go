@@ -30,15 +30,14 @@ func appendRecord(b []byte, seq int64, at time.Time, plane string, e *Event) []b
 	return appendField(b, "detail", e.Detail)
 }
 
-// maxField bounds one field; longer ones come from strangers and are cut.
+// maxField bounds one field as it is written; longer ones come from strangers
+// and are cut. All of a record's fields together stay below maxRecord, so
+// that nothing is written that cannot be read again.
 const maxField = 2048
 
 func appendField(b []byte, name, v string) []byte {
 	if v == "" {
 		return b
-	}
-	if len(v) > maxField {
-		v = v[:maxField]
 	}
 	b = append(b, ',', '"')
 	b = append(b, name...)
@@ -49,8 +48,10 @@ func appendField(b []byte, name, v string) []byte {
 
 const hexDigits = "0123456789abcdef"
 
+// appendEscaped writes as much of s as fits into a field.
 func appendEscaped(b []byte, s string) []byte {
-	for i := 0; i < len(s); {
+	end := len(b) + maxField - len(`\u0000`)
+	for i := 0; i < len(s) && len(b) <= end; {
 		c := s[i]
 		switch {
 		case c == '"' || c == '\\':

@@ -88,6 +88,19 @@ func (r *rights) view(ctx context.Context, oid string) (*view, error) {
 	return v, nil
 }
 
+// look is view without remembering it.
+func (r *rights) look(ctx context.Context, oid string) (*view, error) {
+	if v, ok := r.views.Load().Load(oid); ok {
+		return v.(*view), nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.current(ctx); err != nil {
+		return nil, err
+	}
+	return r.build(oid), nil
+}
+
 // current brings the picture up to date; mu is held.
 func (r *rights) current(ctx context.Context) error {
 	if !r.loaded {

@@ -3,6 +3,7 @@ package guard
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Action is an operation as RBAC names it. Control actions are what ARM does
@@ -55,7 +56,8 @@ type Role struct {
 	BuiltIn     bool
 	Permissions []Permission
 
-	memo sync.Map // Action → bool; actions are few, so it stays small
+	memo  sync.Map // Action → bool; bounded by maxMemo
+	memos atomic.Int32
 }
 
 // Allows reports whether the role permits an action. NotActions take away from
@@ -76,14 +78,20 @@ func (r *Role) Allows(a Action) bool {
 			break
 		}
 	}
-	if len(a.key) <= maxActionLength {
-		r.memo.Store(a, v)
+	if len(a.key) <= maxActionLength && r.memos.Load() < maxMemo {
+		if _, there := r.memo.LoadOrStore(a, v); !there {
+			r.memos.Add(1)
+		}
 	}
 	return v
 }
 
-// maxActionLength keeps strangers' actions (hawser why) from filling memos.
-const maxActionLength = 256
+// maxActionLength and maxMemo keep strangers' actions (hawser why) from
+// filling memos: the plane's own actions are below 200.
+const (
+	maxActionLength = 256
+	maxMemo         = 1024
+)
 
 func anyMatch(patterns []string, key string) bool {
 	for _, p := range patterns {
