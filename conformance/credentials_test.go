@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,9 +22,6 @@ import (
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
-	"github.com/hawser/hawser/internal/directory"
-	"github.com/hawser/hawser/internal/seal"
-	"github.com/hawser/hawser/internal/store"
 )
 
 // TestCertificate: an application proves itself with a certificate, through
@@ -70,32 +66,52 @@ func TestCertificate(t *testing.T) {
 
 type registered struct{ id, principal string }
 
-// application registers an application with a certificate, past the plane: its
-// Microsoft Graph surface is not part of this version.
-func (w *world) application(t *testing.T, der []byte) (r registered) {
+// application registers an application with a certificate, and its principal,
+// through Microsoft Graph.
+func (w *world) application(t *testing.T, der []byte) registered {
 	t.Helper()
-	w.inside(t, func(ctx context.Context, st *store.Store, sealer *seal.Sealer) {
-		d := directory.New(directory.Config{Store: st, Sealer: sealer, Clock: time.Now})
-		err := st.Write(ctx, func(tx *store.Tx) error {
-			app, err := d.AddApplication(tx, directory.Object{Name: "with a certificate"})
-			if err != nil {
-				return err
-			}
-			if _, err := d.AddCertificate(tx, app.ID, "", der); err != nil {
-				return err
-			}
-			sp, err := d.AddServicePrincipal(tx, app.AppID)
-			if err != nil {
-				return err
-			}
-			r = registered{app.AppID, sp.ID}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-	return r
+	var app, sp struct {
+		ID    string `json:"id"`
+		AppID string `json:"appId"`
+	}
+	w.graph(t, http.MethodPost, "/applications", map[string]any{"displayName": "with a certificate"}, &app)
+	w.graph(t, http.MethodPatch, "/applications/"+app.ID, map[string]any{"keyCredentials": []any{map[string]any{
+		"type": "AsymmetricX509Cert", "usage": "Verify", "key": base64.StdEncoding.EncodeToString(der)}}}, nil)
+	w.graph(t, http.MethodPost, "/servicePrincipals", map[string]any{"appId": app.AppID}, &sp)
+	return registered{app.AppID, sp.ID}
+}
+
+// graph calls Microsoft Graph as the administrator.
+func (p *plane) graph(t testing.TB, method, path string, in, out any) {
+	t.Helper()
+	if err := p.arm().DoHost(t.Context(), "graph."+p.env.Domain, method, "/v1.0"+path, in, out); err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
+
+// TestGroups: a role given to a group counts for the members of its members,
+// and ends at once with the membership.
+func TestGroups(t *testing.T) {
+	w := newWorld(t)
+	var inner, outer struct {
+		ID string `json:"id"`
+	}
+	for name, g := range map[string]any{"inner": &inner, "outer": &outer} {
+		w.graph(t, http.MethodPost, "/groups", map[string]any{"displayName": name, "mailNickname": name, "mailEnabled": false, "securityEnabled": true}, g)
+	}
+	member := func(group, who string) {
+		w.graph(t, http.MethodPost, "/groups/"+group+"/members/$ref", map[string]any{"@odata.id": "https://graph.microsoft.com/v1.0/directoryObjects/" + who}, nil)
+	}
+	member(outer.ID, inner.ID)
+	member(inner.ID, w.other.Identity.PrincipalID)
+	read := func() result {
+		return w.run("other", nil, ecosystems[0].program("read", "managed", w.vaultURL("kv1"), "plain")...)
+	}
+	lines(t, read(), "get 403 Forbidden")
+	w.assign(secretsUser, "outer", w.vault.ID)
+	lines(t, read(), "get "+plainValue)
+	w.graph(t, http.MethodDelete, "/groups/"+outer.ID+"/members/"+inner.ID+"/$ref", nil, nil)
+	lines(t, read(), "get 403 Forbidden")
 }
 
 // certificate is self-signed, or signed by a parent.

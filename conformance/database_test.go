@@ -37,6 +37,32 @@ func TestDatabase(t *testing.T) {
 	}
 }
 
+// TestDatabaseFeatures: what drivers do besides plain queries passes the
+// gateway untouched; here through a user-assigned identity's connection.
+func TestDatabaseFeatures(t *testing.T) {
+	w := newWorld(t)
+	db := w.attach("pg1")
+	w.make("identity", "shared")
+	w.cli("connect", "web", "pg1", "--database", db.name, "--client", "go", "--access", "write", "--identity", "shared", "--name", db.connection())
+	r := w.run("web", nil, ecosystems[0].program("features", "managed-client", "things")...)
+	lines(t, r, `
+copy-in 100000
+copy-out 100000
+pipeline 499500
+notify hello
+cancel 57014
+large-row 104857600
+large-object 3145728
+prepared 42
+error-then-go-on 22012 7`)
+	t.Run("the system identity has no part in it", func(t *testing.T) {
+		w.as(t)
+		if r := w.run("web", nil, ecosystems[0].program("database", "managed", "things")...); r.code == 0 {
+			t.Errorf("got in: %s", r.stdout)
+		}
+	})
+}
+
 // TestConnector: a connection can be tried, repeated, checked and undone.
 func TestConnector(t *testing.T) {
 	w := newWorld(t)

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ var goClients = map[string]func(ctx context.Context, args []string) error{
 	"identity": goIdentity,
 	"database": goDatabase,
 	"hold":     goHold,
+	"features": goFeatures,
 }
 
 func goClient(name string, args []string) int {
@@ -62,6 +64,8 @@ func goCredential(name string) (azcore.TokenCredential, error) {
 		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{DisableInstanceDiscovery: off})
 	case "managed":
 		return azidentity.NewManagedIdentityCredential(nil)
+	case "managed-client": // the tutorial's line for a user-assigned identity
+		return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ID: azidentity.ClientID(os.Getenv("AZURE_POSTGRESQL_CLIENTID"))})
 	case "secret":
 		return azidentity.NewClientSecretCredential(tenant, app, os.Getenv("AZURE_CLIENT_SECRET"),
 			&azidentity.ClientSecretCredentialOptions{DisableInstanceDiscovery: off})
@@ -414,6 +418,153 @@ func sqlstate(err error) string {
 		return pg.Code
 	}
 	return err.Error()
+}
+
+// goFeatures: CREDENTIAL TABLE. What drivers do besides plain queries.
+func goFeatures(ctx context.Context, args []string) error {
+	cfg, err := pgx.ParseConfig(os.Getenv("AZURE_POSTGRESQL_CONNECTIONSTRING"))
+	if err != nil {
+		return err
+	}
+	cred, err := goCredential(args[0])
+	if err != nil {
+		return err
+	}
+	t, err := cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{pgScope}})
+	if err != nil {
+		return err
+	}
+	cfg.Password = t.Token
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		if conns[i], err = pgx.ConnectConfig(ctx, cfg); err != nil {
+			return err
+		}
+		defer func() { _ = conns[i].Close(ctx) }()
+	}
+	for _, f := range []struct {
+		name string
+		try  func(ctx context.Context, a, b *pgx.Conn) (string, error)
+	}{
+		{"copy-in", func(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+			n, err := a.CopyFrom(ctx, pgx.Identifier{args[1]}, []string{"a"}, pgx.CopyFromSlice(100_000, func(i int) ([]any, error) { return []any{i}, nil }))
+			return strconv.FormatInt(n, 10), err
+		}},
+		{"copy-out", func(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+			tag, err := a.PgConn().CopyTo(ctx, io.Discard, "copy "+args[1]+" to stdout")
+			return strconv.FormatInt(tag.RowsAffected(), 10), err
+		}},
+		{"pipeline", pipeline},
+		{"notify", notify},
+		{"cancel", cancelQuery},
+		{"large-row", func(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+			var b []byte
+			err := a.QueryRow(ctx, "select convert_to(repeat('x', 100 * 1024 * 1024), 'UTF8')").Scan(&b)
+			return strconv.Itoa(len(b)), err
+		}},
+		{"large-object", largeObject},
+		{"prepared", func(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+			if _, err := a.Prepare(ctx, "p", "select $1::int + 1"); err != nil {
+				return "", err
+			}
+			var n int
+			err := a.QueryRow(ctx, "p", 41).Scan(&n)
+			return strconv.Itoa(n), err
+		}},
+		{"error-then-go-on", func(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+			_, failed := a.Exec(ctx, "select 1/0")
+			var n int
+			err := a.QueryRow(ctx, "select 7").Scan(&n)
+			return sqlstate(failed) + " " + strconv.Itoa(n), err
+		}},
+	} {
+		got, err := f.try(ctx, conns[0], conns[1])
+		if err != nil {
+			got = "failed: " + err.Error()
+		}
+		say(f.name, got)
+	}
+	return nil
+}
+
+func pipeline(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+	var batch pgx.Batch
+	for i := range 1000 {
+		batch.Queue("select $1::int", i)
+	}
+	results := a.SendBatch(ctx, &batch)
+	sum := 0
+	for range 1000 {
+		var n int
+		if err := results.QueryRow().Scan(&n); err != nil {
+			return "", err
+		}
+		sum += n
+	}
+	return strconv.Itoa(sum), results.Close()
+}
+
+func notify(ctx context.Context, a, b *pgx.Conn) (string, error) {
+	if _, err := a.Exec(ctx, "listen news"); err != nil {
+		return "", err
+	}
+	if _, err := b.Exec(ctx, "select pg_notify('news', 'hello')"); err != nil {
+		return "", err
+	}
+	n, err := a.WaitForNotification(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.Payload, nil
+}
+
+// cancelQuery sends a cancel request, as psql does for Ctrl-C.
+func cancelQuery(ctx context.Context, a, b *pgx.Conn) (string, error) {
+	var pid uint32
+	if err := b.QueryRow(ctx, "select 1").Scan(&pid); err != nil {
+		return "", err
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Exec(ctx, "select pg_sleep(60)")
+		done <- err
+	}()
+	for {
+		var n int
+		if err := a.QueryRow(ctx, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'").Scan(&n); err != nil {
+			return "", err
+		}
+		if n > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := b.PgConn().CancelRequest(ctx); err != nil {
+		return "", err
+	}
+	return sqlstate(<-done), nil
+}
+
+func largeObject(ctx context.Context, a, _ *pgx.Conn) (string, error) {
+	tx, err := a.Begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	objects := tx.LargeObjects()
+	id, err := objects.Create(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	o, err := objects.Open(ctx, id, pgx.LargeObjectModeRead|pgx.LargeObjectModeWrite)
+	if err != nil {
+		return "", err
+	}
+	if _, err := o.Write(make([]byte, 3<<20)); err != nil {
+		return "", err
+	}
+	end, err := o.Seek(0, io.SeekEnd)
+	return strconv.FormatInt(end, 10), err
 }
 
 // goHold: CREDENTIAL. Holds one session open, queries it again and again and
