@@ -220,7 +220,7 @@ func (s *Server) Plane() client.Plane {
 	n := s.names
 	return client.Plane{
 		PID: os.Getpid(), Socket: s.socket(), Listen: s.https.Addr().String(), Domain: n.Domain, TenantID: n.Tenant,
-		SubscriptionID: n.Subscription, ChallengeTenant: n.ChallengeTenant, Authority: n.AuthorityURL(),
+		SubscriptionID: n.Subscription, ChallengeTenant: n.ChallengeTenant, Authority: n.Origin(az.SurfaceLogin),
 		ResourceManager: n.Origin(az.SurfaceManagement), Graph: n.Origin(az.SurfaceGraph), Portal: n.Origin(az.SurfacePortal),
 		Suffixes: suffixes(n), CAFile: s.caFile(), CABundle: s.caBundle(), AzureNames: s.cfg.AzureNames,
 		Gateways: map[string]string{"pg": s.listens["pg"], "mysql": "", "tds": "", "redis": ""},
