@@ -52,7 +52,6 @@ type killer struct {
 	setting     int               // newest acknowledged value of COUNT
 	tried       int               // newest value of COUNT that was sent
 	settings    int               // how many were acknowledged
-	seq         int64             // newest audit record seen
 }
 
 // secretsUser finds the id of a role without rights over anything else.
