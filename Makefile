@@ -47,7 +47,8 @@ race: ## the concurrent packages under the race detector
 conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
 	@scripts/need.sh postgres psql curl node python
 	cd conformance/node && npm ci --no-audit --no-fund --loglevel=error
-	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -count=1 -timeout 20m ./...
+	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
+	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'
 
 cross: ## compile for every platform
 	@for p in $(PLATFORMS); do echo "$$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./... ; done

@@ -46,3 +46,48 @@ func TestWays(t *testing.T) {
 		}
 	}
 }
+
+// TestNoWayOut: with Azure's names, no request for one can leave for the real
+// Azure; and a client is never left half pointed at the plane.
+func TestNoWayOut(t *testing.T) {
+	w := newWorld(t)
+	for url, want := range map[string]string{
+		"https://kv1.vault.azure.net/":              "200", // the plane's
+		"https://kv1.vault.azure.cn/":               "200",
+		"https://kv1.vault.usgovcloudapi.net/":      "200",
+		"https://login.microsoftonline.com/":        "200",
+		"https://login.microsoftonline.us/":         "200",
+		"https://management.azure.com/":             "200",
+		"https://graph.microsoft.com/":              "200",
+		"https://account.queue.core.windows.net/":   "403", // Azure's, and not served
+		"https://account.table.core.windows.net/":   "403",
+		"https://bus.servicebus.windows.net/":       "403",
+		"https://server.database.windows.net:1433/": "403",
+		"https://www.example.com/":                  "502", // anybody's: there is no network here
+	} {
+		t.Run(url, func(t *testing.T) {
+			w.as(t)
+			r := w.run("web", []string{"--azure-names"}, "curl", "-s", "-o", "/dev/null", "-w", "%{http_connect}", url)
+			if r.stdout != want {
+				t.Errorf("the proxy answered %s, want %s", r.stdout, want)
+			}
+		})
+	}
+	t.Run("an inherited exception lets nothing out", func(t *testing.T) {
+		w.as(t)
+		env := append(clean(t), "NO_PROXY=*.azure.net,azure.net,microsoftonline.com", "no_proxy=*", "HAWSER_DATA="+w.dir)
+		r := execute(t, env, hawser, "run", "web", "--azure-names", "--", "curl", "-s", "-o", "/dev/null", "-w", "%{http_connect}", "https://kv1.vault.azure.net/")
+		if r.stdout != "200" {
+			t.Errorf("the request did not go through the proxy: %q %s", r.stdout, r.stderr)
+		}
+	})
+	t.Run("hawser env refuses to half-configure", func(t *testing.T) {
+		hidden := start(t, "--domain", "nowhere.localhost")
+		for _, args := range [][]string{{"env"}, {"env", "--as", "admin"}, {"env", "--azure-names"}} {
+			r := hidden.try(args...)
+			if r.code != 1 || r.stdout != "" || r.stderr == "" {
+				t.Errorf("hawser %v: exit status %d, printed %q, said %q", args, r.code, r.stdout, r.stderr)
+			}
+		}
+	})
+}
