@@ -34,7 +34,7 @@ type keyring struct {
 
 // loadKEK finds the KEK: environment, systemd credential, passphrase, or the
 // file in the data directory, which the first start (create) makes.
-func loadKEK(cfg *Config, create bool) (kek, previous *seal.KEK, file string, err error) {
+func loadKEK(ctx context.Context, cfg *Config, st *store.Store, create bool) (kek, previous *seal.KEK, file string, err error) {
 	if v := cfg.Getenv(envKEKPrevious); v != "" {
 		if previous, err = seal.KEKFromEnv(v); err != nil {
 			return nil, nil, "", fmt.Errorf("cannot use %s: %w", envKEKPrevious, err)
@@ -51,7 +51,7 @@ func loadKEK(cfg *Config, create bool) (kek, previous *seal.KEK, file string, er
 		}
 	}
 	if v := cfg.Getenv(envPassphrase); v != "" {
-		salt, err := passphraseSalt(filepath.Join(cfg.Data, "kek.salt"))
+		salt, err := passphraseSalt(ctx, st)
 		if err != nil {
 			return nil, nil, "", err
 		}
@@ -63,17 +63,14 @@ func loadKEK(cfg *Config, create bool) (kek, previous *seal.KEK, file string, er
 	return kek, previous, file, err
 }
 
-// passphraseSalt reads the salt, which is no secret, or makes it.
-func passphraseSalt(path string) ([]byte, error) {
-	salt, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		salt = seal.NewSalt()
-		err = writeFileAtomic(path, salt, 0o600)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot keep the passphrase's salt: %w", err)
-	}
-	return salt, nil
+// metaSalt is where the store keeps the passphrase's salt: beside the keys that
+// it helps to wrap. It is no secret; other planes of the store need it, and so
+// does whoever has only a backup of the store and the passphrase.
+const metaSalt = "seal/salt"
+
+func passphraseSalt(ctx context.Context, st *store.Store) ([]byte, error) {
+	salt, _, err := metaOnce(ctx, st, metaSalt, func() ([]byte, error) { return seal.NewSalt(), nil })
+	return salt, err
 }
 
 // openKeyring opens the data keys, or makes them at the first start. Planes
@@ -83,7 +80,7 @@ func openKeyring(ctx context.Context, cfg *Config, st *store.Store) (*keyring, e
 	if err != nil {
 		return nil, err
 	}
-	kek, previous, file, err := loadKEK(cfg, !ok)
+	kek, previous, file, err := loadKEK(ctx, cfg, st, !ok)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +153,9 @@ func (k *keyring) loadMoved(ctx context.Context, cfg *Config, wrapped []byte, pr
 func (k *keyring) follow(changes []store.Change) {
 	for _, c := range changes {
 		if c.Topic == store.TopicReset || c.Topic == store.TopicMeta && c.Key == metaKeyset {
-			go k.reload()
+			// Here and now: what comes after this change in the feed may be
+			// sealed under the new key. It is one small read, and rare.
+			k.reload()
 			return
 		}
 	}
@@ -198,7 +197,7 @@ func (k *keyring) rotateKEK(ctx context.Context) error {
 		return fmt.Errorf("this plane's KEK does not come from its file: start it with the new KEK, and with the old one in %s", envKEKPrevious)
 	}
 	next := k.file + ".next"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := k.settleNext(ctx, next); err != nil {
 		return err
 	}
 	kek, err := seal.KEKFromFile(next, true)
@@ -210,6 +209,31 @@ func (k *keyring) rotateKEK(ctx context.Context) error {
 	}
 	k.kek = kek
 	return os.Rename(next, k.file)
+}
+
+// settleNext clears the way for a new KEK. What an earlier rotation left may be
+// the only copy of the KEK that the data keys lie under: then it takes its
+// place, and is not removed.
+func (k *keyring) settleNext(ctx context.Context, next string) error {
+	kek, err := seal.KEKFromFile(next, false)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	wrapped, ok, err := k.store.Meta(ctx, metaKeyset)
+	if err != nil || !ok {
+		return errors.Join(err, errors.New("the store's data keys cannot be read"))
+	}
+	by, err := seal.WrappedBy(wrapped)
+	if err != nil {
+		return err
+	}
+	if by == kek.ID() {
+		return os.Rename(next, k.file)
+	}
+	return os.Remove(next)
 }
 
 func (k *keyring) rewrap(ctx context.Context, kek *seal.KEK) error {

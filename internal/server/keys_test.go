@@ -138,3 +138,70 @@ func TestKEKFromElsewhere(t *testing.T) {
 	mustOpen(t, mustKeyring(t, keysConfig(dir, map[string]string{envPassphrase: "correct horse battery staple", envKEKPrevious: text(2)}), st), sealed)
 	mustOpen(t, mustKeyring(t, keysConfig(dir, map[string]string{envPassphrase: "correct horse battery staple"}), st), sealed)
 }
+
+// A second rotation after one that could not be finished must not remove the
+// only copy of the KEK that the data keys lie under.
+func TestInterruptedRotationKeepsTheOnlyKEK(t *testing.T) {
+	st := storetest.Open(t, store.Config{Dir: t.TempDir()})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "kek")
+	k := mustKeyring(t, keysConfig(dir, nil), st)
+	sealed, err := k.sealer.Seal(somewhere, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The new KEK cannot take its place.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.rotateKEK(context.Background()); err == nil {
+		t.Fatal("the rotation should have failed")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The next one dies before it has written anything.
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := k.rotateKEK(ended); err == nil {
+		t.Fatal("the second rotation should have failed")
+	}
+	mustOpen(t, mustKeyring(t, keysConfig(dir, nil), st), sealed)
+	// And a third one goes through.
+	if err := k.rotateKEK(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	mustOpen(t, mustKeyring(t, keysConfig(dir, nil), st), sealed)
+}
+
+// What one plane seals after a rotation opens on another as soon as that one
+// has seen the change, without a moment of errors.
+func TestRotationIsSeenByOtherPlanesAtOnce(t *testing.T) {
+	sa, sb := storetest.Pair(t)
+	ctx := context.Background()
+	env := map[string]string{envPassphrase: "correct horse battery staple"}
+	a, b := mustKeyring(t, keysConfig(t.TempDir(), env), sa), mustKeyring(t, keysConfig(t.TempDir(), env), sb)
+	for range 5 {
+		if err := a.rotate(ctx); err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := a.sealer.Seal(somewhere, []byte("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sb.Confirm(ctx); err != nil {
+			t.Fatal(err)
+		}
+		mustOpen(t, b, sealed)
+	}
+}
