@@ -218,6 +218,24 @@ func silence(ctx context.Context, conn *pgx.Conn, role string) error {
 	}
 }
 
+// Terminate ends one session of a role at the server itself: the gateway asks
+// for it where the session's own connection is no means any more.
+func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, pid uint32) error {
+	srv, err := c.server(ctx, server)
+	if err != nil {
+		return err
+	}
+	conn, err := srv.connect(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and usename = $2`, int32(pid), role); err != nil {
+		return sqlFault("end the session", err)
+	}
+	return nil
+}
+
 // strip takes a silenced role's objects and privileges in the database of the
 // connection.
 func strip(ctx context.Context, conn *pgx.Conn, r roleSpec) error {

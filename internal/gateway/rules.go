@@ -89,6 +89,9 @@ func (a Authorize) Still() func(context.Context, Session) error {
 	return func(ctx context.Context, s Session) error {
 		want := s.Target
 		want.Again = true
+		// A client that named no server is held to the one it got: another that
+		// comes later must not make its session ambiguous.
+		want.Server = s.Grant.Server.Name()
 		g, err := a(ctx, s.Who, want)
 		if err != nil {
 			return err

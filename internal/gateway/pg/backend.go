@@ -21,13 +21,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 )
 
 const (
 	resetWait  = 5 * time.Second // for ROLLBACK and DISCARD ALL; a backend that takes longer is closed
-	cancelWait = 5 * time.Second // for reaching the server with a cancel request
-	maxAsync   = 64 << 10        // of one message during a reset; they are notices and settings
+	cancelWait = 5 * time.Second // for reaching the server with a cancel request, or to terminate
+	// stubbornWait is how long a backend has to end after its session has; the
+	// whole must be over within the second of a lost right.
+	stubbornWait = 250 * time.Millisecond
+	maxAsync     = 64 << 10 // of one message during a reset; they are notices and settings
 )
 
 // backend is a logged-in connection to a real server.
@@ -39,6 +43,8 @@ type backend struct {
 	status []byte // ParameterStatus messages, as they stand now
 	key    string // of the pool
 	server string
+	id     az.ID  // of the server
+	user   string // its role
 	epoch  uint64 // of the pool, for Forget
 	idleAt time.Time
 
@@ -77,8 +83,8 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // reach returns a warm connection for the grant or logs in to a new one.
-func (g *Gateway) reach(ctx context.Context, grant gateway.Grant, s *startup) (*backend, error) {
-	key, server := g.poolKey(grant, s), grant.Server.Key()
+func (g *Gateway) reach(ctx context.Context, who az.Principal, grant gateway.Grant, s *startup) (*backend, error) {
+	key, server := g.poolKey(who, grant, s), grant.Server.Key()
 	for {
 		b := g.pool.take(key)
 		if b == nil {
@@ -98,16 +104,18 @@ func (g *Gateway) reach(ctx context.Context, grant gateway.Grant, s *startup) (*
 	if err != nil {
 		return nil, backendRefusal(err)
 	}
-	b.key, b.server, b.epoch = key, server, epoch
+	b.key, b.server, b.epoch, b.id, b.user = key, server, epoch, grant.Server, grant.User
 	return b, nil
 }
 
 // poolKey tells apart what must not be mixed. The password is in it, as a
 // fingerprint, so that a rotated one can't be bypassed by an old connection.
-func (g *Gateway) poolKey(grant gateway.Grant, s *startup) string {
+// So is the principal: DISCARD ALL leaves what extensions and languages keep
+// (open dblinks, plpython's GD), and the members of a group share a role.
+func (g *Gateway) poolKey(who az.Principal, grant gateway.Grant, s *startup) string {
 	mac := hmac.New(sha256.New, g.hmac[:])
 	mac.Write([]byte(grant.Password.Reveal()))
-	return strings.Join([]string{grant.Server.Key(), grant.Addr, grant.User, grant.Database, string(mac.Sum(nil)), s.key()}, "\x00")
+	return strings.Join([]string{who.ObjectID, grant.Server.Key(), grant.Addr, grant.User, grant.Database, string(mac.Sum(nil)), s.key()}, "\x00")
 }
 
 // connect logs in to the server the grant names.
@@ -246,6 +254,17 @@ func (b *backend) close() {
 	_ = b.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = b.conn.Write([]byte{'X', 0, 0, 0, 4})
 	_ = bottom(b.conn).Close()
+}
+
+// end is close for a session that must not go on: it reports whether the
+// server's process has ended, for which it waits a moment.
+func (b *backend) end() bool {
+	defer func() { _ = bottom(b.conn).Close() }()
+	_ = b.conn.SetDeadline(time.Now().Add(stubbornWait))
+	_, _ = b.conn.Write([]byte{'X', 0, 0, 0, 4})
+	_, err := io.Copy(io.Discard, bottom(b.conn)) // whatever it still says, until its end
+	var ne net.Error
+	return !errors.As(err, &ne) || !ne.Timeout()
 }
 
 // cancel asks the server to stop what the connection does. It does nothing

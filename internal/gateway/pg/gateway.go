@@ -28,6 +28,10 @@ type Config struct {
 	OAuth  OAuth
 	Limits gateway.Limits
 	Warm   Warm
+	// Terminate ends a backend process whose session lost its right and which
+	// a cancel request and a closed connection did not end: code in the server
+	// can catch the one and does not look at the other. Nil for no such means.
+	Terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
 	// Log gets one line a refused login; Metrics may be nil.
 	Log     *slog.Logger
 	Metrics *metrics.Set
@@ -44,7 +48,7 @@ type OAuth struct {
 // Warm bounds the backend connections kept for the next login. A zero field
 // takes the default named beside it; a negative PerKey keeps none.
 type Warm struct {
-	PerKey int           // 32 for one role, database and set of startup parameters
+	PerKey int           // 32 for one principal, role, database and set of startup parameters
 	Total  int           // 256
 	Idle   time.Duration // 60 s
 }
@@ -63,6 +67,8 @@ type Gateway struct {
 	hmac   [32]byte       // makes password fingerprints in pool keys useless elsewhere
 	pool   *pool
 
+	terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
+	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
 
 	mu   sync.Mutex // guards keys
@@ -83,7 +89,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), oauth: c.OAuth,
-		log: c.Log, clock: c.Clock, base: base, pool: newPool(c.Warm), keys: map[uint32]*session{}}
+		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, ending: make(chan struct{}, 4), pool: newPool(c.Warm), keys: map[uint32]*session{}}
 	_, _ = rand.Read(g.hmac[:]) // never fails: crypto/rand crashes the program instead
 	return g, nil
 }

@@ -137,7 +137,7 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 		return err
 	}
 	info.Grant = grant
-	b, err := g.reach(ctx, grant, s)
+	b, err := g.reach(ctx, who, grant, s)
 	if err != nil {
 		return err
 	}

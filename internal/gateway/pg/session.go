@@ -140,14 +140,34 @@ func (s *session) interrupt() {
 }
 
 // finished keeps the backend for the next login or closes it.
-func (s *session) finished(_ gateway.Reason, clean bool) {
+func (s *session) finished(why gateway.Reason, clean bool) {
 	s.g.unregister(s)
+	if why == gateway.RightLost || why == gateway.Asked {
+		s.g.recycling.Add(1)
+		go s.g.endBackend(s.b) // ends by its own deadlines
+		return
+	}
 	if !clean || s.odd || !s.down.atBorder() || !s.g.pool.room(s.b) {
 		s.b.close()
 		return
 	}
 	s.g.recycling.Add(1)
 	go s.g.recycle(s.b, s.txStatus.Load() != 'I') // ends by resetWait
+}
+
+// endBackend sees to it that nothing a session began goes on in the server.
+func (g *Gateway) endBackend(b *backend) {
+	defer g.recycling.Done()
+	if b.end() || g.terminate == nil {
+		return
+	}
+	g.ending <- struct{}{}
+	defer func() { <-g.ending }()
+	ctx, cancel := context.WithTimeout(context.Background(), cancelWait)
+	defer cancel()
+	if err := g.terminate(ctx, b.id, b.user, b.pid); err != nil {
+		g.log.Warn("cannot end the server's process of an ended session", "server", b.id.Name(), "user", b.user, "pid", b.pid, "error", err)
+	}
 }
 
 // recycle resets a connection and gives it to the pool.

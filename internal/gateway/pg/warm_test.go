@@ -105,3 +105,20 @@ func TestDeadWarmConnectionsAreNotHandedOut(t *testing.T) {
 		}
 	}
 }
+
+// TestWarmConnectionsAreOnePrincipals: two who may take the same role get no
+// connection of each other's, since DISCARD ALL does not reach everything.
+func TestWarmConnectionsAreOnePrincipals(t *testing.T) {
+	d := open(t)
+	a := d.mustConnect(t, "")
+	pid := ask(t, a, "SELECT pg_backend_pid()::text")
+	closeConn(a)
+	closeConn(d.connectTo(t, pid)) // it is warm
+	for range 3 {
+		b := d.mustConnect(t, "password=colleague")
+		if ask(t, b, "SELECT pg_backend_pid()::text") == pid {
+			t.Fatal("a principal got another's connection")
+		}
+		closeConn(b)
+	}
+}
