@@ -37,7 +37,12 @@ type Environment struct {
 	Identities Identities  `json:"identities"`
 	Authority  string      `json:"authority"`
 	Tenant     string      `json:"tenant"` // what AZURE_TENANT_ID should say: the alias or the GUID
+	State      string      `json:"state"`
+	Restarted  int64       `json:"restarted"` // when somebody asked for a restart, 0 for never
 }
+
+// Stopped reports whether somebody has stopped the app: it should not run.
+func (e *Environment) Stopped() bool { return strings.EqualFold(e.State, "Stopped") }
 
 // Variable is one environment variable; it prints its name only.
 type Variable struct {

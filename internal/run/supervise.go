@@ -35,6 +35,7 @@ type supervisor struct {
 	asked    bool // the running child got a signal that ends most programs
 	changed  bool // the running child was started by a change, not by the user
 	replace  bool // the running child was told to end because of a change
+	halted   bool // the app was stopped at the plane: no child until it is started there
 	kill     <-chan time.Time
 	again    <-chan time.Time
 	last     int // exit status of the last child
@@ -49,7 +50,9 @@ func (s *session) supervise(ctx context.Context, env *client.Environment) (int, 
 	defer signal.Stop(v.signals)
 	stop := adopt(s)
 	defer stop()
-	if code, err := v.start(); err != nil {
+	if v.halted = env.Stopped(); v.halted {
+		v.Logger.Warn("the app is stopped: it will run when somebody starts it at the plane")
+	} else if code, err := v.start(); err != nil {
 		return code, err
 	}
 	watched := make(chan struct{})
@@ -142,6 +145,10 @@ func (v *supervisor) ended(e exit) bool {
 	switch {
 	case v.stopping || v.asked:
 		return true
+	case v.halted:
+		v.replace = false
+		v.Logger.Info("the app has ended and stays stopped")
+		return false
 	case v.replace:
 		v.replace = false
 		v.restarts.reset()
@@ -181,24 +188,58 @@ func (v *supervisor) change(env *client.Environment) {
 	}
 	next := v.environFor(env)
 	same := slices.Equal(next, v.environ)
+	ordered := env.Restarted != v.env.Restarted // by a person, whatever OnChange says
 	v.env, v.environ = env, next
-	if same {
+	if !same {
+		v.warn(env)
+	}
+	if env.Stopped() || v.halted {
+		v.obey(env.Stopped())
 		return
 	}
-	v.warn(env)
 	switch {
-	case v.stopping || v.replace:
+	case same && !ordered, v.stopping, v.replace:
 	case v.proc == nil:
-		v.restarts.reset()
 		v.again = nil
+		v.restarts.reset()
 		v.restart()
+	case ordered:
+		v.Logger.Info("somebody asked for a restart of the app: restarting it")
+		v.replaceChild()
 	case v.OnChange == Signal:
 		v.Logger.Info("the app's environment changed: sending SIGHUP")
 		v.proc.signal(hangup)
 	case v.OnChange == Restart:
 		v.Logger.Info("the app's environment changed: restarting it")
-		v.replace, v.asked = true, false
-		v.end()
+		v.replaceChild()
+	}
+}
+
+// replaceChild tells the child to end; another will follow it.
+func (v *supervisor) replaceChild() {
+	v.replace, v.asked = true, false
+	v.end()
+}
+
+// obey stops the app, or starts one that was stopped.
+func (v *supervisor) obey(stop bool) {
+	before := v.halted
+	v.halted = stop
+	switch {
+	case v.stopping || before == stop:
+	case stop:
+		v.Logger.Info("the app was stopped at the plane: ending it")
+		v.again = nil
+		if v.proc != nil && !v.replace { // else it is ending already
+			v.asked = false
+			v.end()
+		}
+	case v.proc != nil: // still ending
+		v.replace = true
+	default:
+		v.Logger.Info("the app was started at the plane")
+		v.restarts.reset()
+		v.restart()
 	}
 }
 

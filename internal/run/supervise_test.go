@@ -115,6 +115,39 @@ func TestPlaneMayRestart(t *testing.T) {
 	expect(t, r, "start 2 ")
 }
 
+func TestAnAppIsStoppedStartedAndRestartedAtThePlane(t *testing.T) {
+	for _, on := range []OnChange{Restart, Signal, None} {
+		p := newPlane(t, client.Variable{Name: "A", Value: "1"})
+		r := start(t, p, Config{OnChange: on}, "serve")
+		expect(t, r, "start 1 ")
+		p.set(func(e *client.Environment) { e.State = "Stopped" })
+		expect(t, r, "signal terminated")
+		setting(p, "A", "2") // must not start it
+		p.set(func(e *client.Environment) { e.State = "Running" })
+		expect(t, r, "start 2 ")
+		p.set(func(e *client.Environment) { e.Restarted++ })
+		expect(t, r, "signal terminated")
+		expect(t, r, "start 2 ")
+		p.set(func(e *client.Environment) { e.State = "Stopped" })
+		expect(t, r, "signal terminated")
+		r.cancel()
+		if code, rest := r.wait(); code != 7 || len(rest) != 0 {
+			t.Fatalf("%s: status %d, rest %q", on, code, rest)
+		}
+	}
+}
+
+func TestAStoppedAppIsNotStarted(t *testing.T) {
+	p := newPlane(t, client.Variable{Name: "A", Value: "1"})
+	p.env.State = "Stopped"
+	r := start(t, p, Config{}, "serve")
+	for !strings.Contains(r.log.String(), "the app is stopped") {
+		time.Sleep(time.Millisecond)
+	}
+	p.set(func(e *client.Environment) { e.State = "Running" })
+	expect(t, r, "start 1 ")
+}
+
 func TestUnknownAppIsRefusedAtOnce(t *testing.T) {
 	p := newPlane(t)
 	code, err := Run(t.Context(), Config{Client: p.client(), Site: "nobody", Argv: []string{"true"}, SharedProcess: true})
