@@ -33,7 +33,7 @@ demo: build ## a plane, a real PostgreSQL and an app without a secret, once thro
 	@scripts/need.sh postgres
 	@scripts/demo.sh
 
-test: build unit race conformance ## everything that is judged
+test: build unit conformance race ## everything that is judged
 
 unit: ## the tests of the main module, on SQLite and PostgreSQL
 	@scripts/need.sh postgres psql curl node python
