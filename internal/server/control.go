@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"runtime"
 	"strconv"
 	"time"
@@ -87,8 +88,11 @@ func (s *Server) rotate(ctx context.Context, call *arm.Call) (any, error) {
 	if in.KEK {
 		do = s.keys.rotateKEK
 	}
-	if err := do(ctx); err != nil {
+	switch err := do(ctx); {
+	case errors.Is(err, errRotatedElsewhere), errors.Is(err, errNoKEKFile):
 		return nil, az.Errorf(az.Conflict, "RotationFailed", "The keys were not rotated: %v.", err)
+	case err != nil: // it may name files, so it is for the log
+		return nil, err
 	}
 	if err := s.parts.guard.Record(ctx, guard.Event{Kind: guard.EventSystem, Caller: call.Caller, Action: rotateSeal.Name, Outcome: guard.Allowed}); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,5 +74,30 @@ func TestConfigRefusesWhatCannotWork(t *testing.T) {
 	}
 	if err := ReadConfig(file, new(Config)); err == nil || !strings.Contains(err.Error(), "listn") {
 		t.Errorf("a misspelt setting: %v", err)
+	}
+}
+
+func TestDataDirectoryMustBeOurs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPrivate(dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if checkPrivate(dir) == nil {
+		t.Error("a directory that a group may read was accepted")
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a directory away
+	}
+	if err := errors.Join(os.Chmod(dir, 0o700), os.Chown(dir, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if checkPrivate(dir) == nil {
+		t.Error("a directory of another user was accepted")
 	}
 }

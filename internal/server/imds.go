@@ -19,7 +19,14 @@ const imdsAddress = "169.254.169.254:80"
 // they say so on the local socket, whose peer the kernel names.
 type runTable struct {
 	mu   sync.Mutex // guards apps
-	apps map[int]az.ID
+	apps map[int]supervisor
+}
+
+// supervisor is the app that a process runs, and when the process was born:
+// its number alone may be another's by now.
+type supervisor struct {
+	app  az.ID
+	born string
 }
 
 // note remembers the supervisor behind a local request.
@@ -27,14 +34,14 @@ func (t *runTable) note(pid int, app az.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.apps == nil {
-		t.apps = map[int]az.ID{}
+		t.apps = map[int]supervisor{}
 	}
-	for old := range t.apps {
-		if !alive(old) {
+	for old, s := range t.apps {
+		if s.born == "" || born(old) != s.born {
 			delete(t.apps, old)
 		}
 	}
-	t.apps[pid] = app
+	t.apps[pid] = supervisor{app, born(pid)}
 }
 
 // of finds the app that a process is part of: that of the nearest supervisor
@@ -43,16 +50,16 @@ func (t *runTable) of(pid int) (app az.ID, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	nearest := 0
-	for supervisor := range t.apps {
-		if supervisor == pid || !run.IsDescendant(pid, supervisor) {
+	for candidate, s := range t.apps {
+		if candidate == pid || !run.IsDescendant(pid, candidate) || born(candidate) != s.born {
 			continue
 		}
-		if nearest == 0 || run.IsDescendant(supervisor, nearest) {
-			nearest = supervisor
+		if nearest == 0 || run.IsDescendant(candidate, nearest) {
+			nearest = candidate
 		}
 	}
-	app, ok = t.apps[nearest]
-	return app, ok
+	s, ok := t.apps[nearest]
+	return s.app, ok
 }
 
 type connKey struct{}

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"net"
+	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -30,4 +34,18 @@ func firstLine(out []byte, err error) string {
 	return err.Error()
 }
 
-func alive(pid int) bool { return syscall.Kill(pid, 0) != syscall.ESRCH }
+// born returns when a process was started, in the kernel's own words; "" if
+// there is none. The program's name before it may hold anything, so the last
+// parenthesis counts. Source: proc_pid_stat(5), field 22.
+func born(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	const starttime, first = 22, 3
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) <= starttime-first {
+		return ""
+	}
+	return f[starttime-first]
+}

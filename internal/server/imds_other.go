@@ -13,4 +13,5 @@ func listenLinkLocal(string) (net.Listener, error) {
 	return nil, errors.New("this system cannot tell which process asks")
 }
 
-func alive(int) bool { return false }
+// born tells nothing: on this system nobody asks.
+func born(int) string { return "" }

@@ -194,7 +194,7 @@ func (k *keyring) rotate(ctx context.Context) error {
 // that starts.
 func (k *keyring) rotateKEK(ctx context.Context) error {
 	if k.file == "" {
-		return fmt.Errorf("this plane's KEK does not come from its file: start it with the new KEK, and with the old one in %s", envKEKPrevious)
+		return errNoKEKFile
 	}
 	next := k.file + ".next"
 	if err := k.settleNext(ctx, next); err != nil {
@@ -267,4 +267,7 @@ func (k *keyring) replace(ctx context.Context, old, wrapped []byte) error {
 	return k.sealer.Reload(wrapped)
 }
 
-var errRotatedElsewhere = errors.New("another plane rotated the keys at the same moment; try again")
+var (
+	errRotatedElsewhere = errors.New("another plane rotated the keys at the same moment; try again")
+	errNoKEKFile        = errors.New("this plane's KEK does not come from its file: start it with the new KEK, and with the old one in " + envKEKPrevious)
+)

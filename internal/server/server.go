@@ -105,8 +105,9 @@ func (s *Server) start(ctx, run context.Context) error {
 	return s.announce(run)
 }
 
-// checkPrivate refuses a data directory that others may look into: it holds
-// the local socket, which is the administrator's.
+// checkPrivate refuses a data directory that others may look into or that is
+// another user's: it holds the local socket, which is the administrator's, and
+// the KEK, and its owner can put links where the plane writes.
 func checkPrivate(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // rights there are not in the mode
@@ -117,6 +118,9 @@ func checkPrivate(dir string) error {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return fmt.Errorf("the data directory %s can be read by other users; run chmod 700 on it", dir)
+	}
+	if uid, ok := ownerOf(info); ok && uid != os.Geteuid() {
+		return fmt.Errorf("the data directory %s belongs to another user (%d); run the plane as that user, or run chown -R on it", dir, uid)
 	}
 	return nil
 }
