@@ -20,7 +20,7 @@ RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME  ?= 5s
 
-.PHONY: help build demo test unit race conformance cross lint fuzz-brief clean
+.PHONY: help build demo test unit race conformance bench bench-save cross lint fuzz-brief clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | column -t -s $$'\t'
@@ -49,6 +49,15 @@ conformance: build ## Microsoft's clients and PostgreSQL's own against the binar
 	cd conformance/node && npm ci --no-audit --no-fund --loglevel=error
 	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
 	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'
+
+bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac growth)
+	@scripts/need.sh postgres psql
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-floor ./bench/floor
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-bench ./bench
+	@BENCH_FLOOR=$(BIN)-floor $(BIN)-bench $(BENCH)
+
+bench-save: ## bench/BASELINE.md from the latest runs
+	@$(GO) run ./bench save
 
 cross: ## compile for every platform
 	@for p in $(PLATFORMS); do echo "$$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./... ; done
