@@ -37,7 +37,8 @@ func TestID(t *testing.T) {
 }
 
 func TestIDRefusesWhatIsNone(t *testing.T) {
-	for _, s := range []string{"", "a", "subscriptions/x", "/a/../b", "/a/./b", "/a\x00b", "/a%2fb", "/a?b", "/a#b", `/a\b`, "/" + strings.Repeat("a", MaxIDLength)} {
+	for _, s := range []string{"", "a", "subscriptions/x", "/a/../b", "/a/./b", "/a\x00b", "/a%2fb", "/a?b", "/a#b", `/a\b`, "/a\xff", "/subscription\u017f/S",
+		"/providers/Microsoft.\u212aeyVault", "/resourceGroups/\u0130", "/" + strings.Repeat("a", MaxIDLength)} {
 		if id, err := ParseID(s); !errors.Is(err, ErrBadID) {
 			t.Errorf("%q parsed as %s", s, id)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // ErrBadID is wrapped by every error of ParseID.
@@ -25,16 +26,24 @@ type ID struct {
 // Root is the scope that contains every other.
 var Root = ID{}
 
+// foldsToASCII are the letters outside ASCII that fold to ASCII ones, each by
+// some rules and not by others: long s, Kelvin, I with a dot. An id with one
+// would be two ids, one to those who compare and another to those who look up.
+const foldsToASCII = "\u017f\u212a\u0130"
+
 // ParseID reads an id such as
 // /subscriptions/S/resourceGroups/G/providers/NS/type/name. Repeated and
 // trailing slashes are folded. It refuses empty ids of odd shape, control
-// characters, dot segments and anything longer than MaxIDLength.
+// characters, what is not UTF-8, dot segments and anything longer than MaxIDLength.
 func ParseID(s string) (ID, error) {
 	if len(s) > MaxIDLength {
 		return ID{}, fmt.Errorf("%w: longer than %d characters", ErrBadID, MaxIDLength)
 	}
 	if s == "" || s[0] != '/' {
 		return ID{}, fmt.Errorf("%w: it must start with a slash", ErrBadID)
+	}
+	if !isASCII(s) && (!utf8.ValidString(s) || strings.ContainsAny(s, foldsToASCII)) {
+		return ID{}, fmt.Errorf("%w: it holds a character that ids cannot have", ErrBadID)
 	}
 	segs := strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
 	for _, seg := range segs {
@@ -48,6 +57,15 @@ func ParseID(s string) (ID, error) {
 		}
 	}
 	return fromSegments(segs), nil
+}
+
+func isASCII(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // MustParseID is ParseID for constants; it panics on a bad id.

@@ -243,6 +243,12 @@ func fault(err error) error {
 	if err == nil || errors.As(err, &known) {
 		return err
 	}
+	// Source: PostgreSQL, appendix A, class 22 (data exception): a text that is
+	// not Unicode, or holds a zero byte. To try again would not help.
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22") {
+		return az.Errorf(az.Invalid, "BadRequest", "The request holds a text that cannot be stored: it must be Unicode, without zero bytes.").Because(err)
+	}
 	return az.Errorf(az.Unavailable, "ServiceUnavailable",
 		"The store cannot be reached at the moment; nothing was changed. Try again.").Because(err)
 }

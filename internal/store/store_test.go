@@ -246,6 +246,67 @@ func TestWriteAfterClose(t *testing.T) {
 	})
 }
 
+// One caller's mistake is that caller's failure: the plane goes on, nothing of
+// it is written, and those who share its transaction lose nothing.
+func TestPanicInsideAWrite(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				if err := put(st, vault(fmt.Sprint("good", i)), "e", ""); err != nil {
+					t.Error(err)
+				}
+			})
+			all.Go(func() {
+				err := st.Write(context.Background(), func(tx *store.Tx) error {
+					if err := tx.PutResource(store.Resource{ID: vault(fmt.Sprint("bad", i)), ETag: "e", Body: []byte("{}")}, ""); err != nil {
+						return err
+					}
+					var nobody *store.Resource
+					nobody.ETag = "x"
+					return nil
+				})
+				if !az.Is(err, az.Internal) {
+					t.Errorf("%v, want Internal", err)
+				}
+			})
+		}
+		all.Wait()
+		rows, err := st.Resources(context.Background(), store.ResourceQuery{})
+		if err != nil || len(rows) != 20 {
+			t.Errorf("%d rows, %v; want 20", len(rows), err)
+		}
+	})
+}
+
+// A text that a database cannot hold is the request's fault, and does not
+// spoil the transaction for the others in it.
+func TestTextThatCannotBeStored(t *testing.T) {
+	st := storetest.Open(t, store.Config{URL: storetest.Database(t)})
+	ctx := context.Background()
+	if _, _, err := st.Vault(ctx, "a\x00b"); !az.Is(err, az.Invalid) {
+		t.Errorf("outside a write: %v, want Invalid", err)
+	}
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if err := put(st, vault(fmt.Sprint("good", i)), "e", ""); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			err := st.Write(ctx, func(tx *store.Tx) error {
+				_, _, err := tx.Vault("a\xffb\x00")
+				return err
+			})
+			if !az.Is(err, az.Invalid) {
+				t.Errorf("inside a write: %v, want Invalid", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestLeases(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, st *store.Store) {
 		ctx := context.Background()

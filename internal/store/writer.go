@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
@@ -152,7 +154,7 @@ func (w *writer) commit(batch []*write) (errs []error, ok bool) {
 		}
 		tx.dirty = false
 		before := len(tx.changes)
-		if err := one.fn(tx); err != nil {
+		if err := call(one.fn, tx); err != nil {
 			errs[i] = fault(err)
 			if tx.dirty || az.KindOf(errs[i]) == az.Unavailable {
 				w.rollback()
@@ -171,6 +173,20 @@ func (w *writer) commit(batch []*write) (errs []error, ok bool) {
 	}
 	w.s.feed.committed(ctx, seq, tx.changes)
 	return errs, true
+}
+
+// call runs a caller's function. A panic in it is that caller's failure and not
+// the end of the plane: it runs on the writer's goroutine, where no handler
+// catches it. What it wrote until then is undone with the transaction.
+func call(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			tx.dirty = true
+			tx.w.s.log.Error("store: a function inside a write panicked", "panic", p, "stack", string(debug.Stack()))
+			err = az.Errorf(az.Internal, "", "").Because(fmt.Errorf("a function inside a write panicked: %v", p))
+		}
+	}()
+	return fn(tx)
 }
 
 func fillErrors(errs []error, err error) []error {
@@ -256,10 +272,9 @@ func (w *writer) drop() {
 	for _, st := range w.stmts {
 		_ = st.Close()
 	}
-	if w.s.postgres {
-		// Discard rather than return to the pool: it may be half broken.
-		_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
-	}
+	// Discard rather than return to the pool: it may be half broken, or still
+	// be inside a transaction that could not be rolled back.
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = w.conn.Close()
 	w.conn, w.stmts = nil, nil
 }
@@ -300,18 +315,26 @@ func (tx *Tx) exec(q string, args ...any) (affected int64, err error) {
 func (tx *Tx) row(q string, args []any, dest ...any) (bool, error) {
 	st, err := tx.w.stmt(tx.ctx, q)
 	if err != nil {
-		return false, fault(err)
+		return false, tx.spoilt(fault(err))
 	}
-	return scanned(st.QueryRowContext(tx.ctx, args...).Scan(dest...))
+	ok, err := scanned(st.QueryRowContext(tx.ctx, args...).Scan(dest...))
+	return ok, tx.spoilt(err)
 }
 
 func (tx *Tx) rows(q string, args []any, each func(*sql.Rows) error) error {
 	st, err := tx.w.stmt(tx.ctx, q)
 	if err != nil {
-		return fault(err)
+		return tx.spoilt(fault(err))
 	}
 	rs, err := st.QueryContext(tx.ctx, args...)
-	return eachRow(rs, err, each)
+	return tx.spoilt(eachRow(rs, err, each))
+}
+
+// spoilt marks the transaction when a read failed: PostgreSQL does nothing
+// more in it.
+func (tx *Tx) spoilt(err error) error {
+	tx.dirty = tx.dirty || err != nil
+	return err
 }
 
 // changed notes a change for the feed.
