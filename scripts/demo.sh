@@ -89,11 +89,12 @@ say "4. An app written only with Microsoft's and PostgreSQL's client libraries (
 app go-app go "$work/tutorial"
 
 say "5. The same in Node.js"
-if command -v npm >/dev/null && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ]; then
-  [ -d examples/node/node_modules ] || (cd examples/node && npm ci --no-audit --no-fund --loglevel=error)
-  app node-app nodejs node examples/node/app.js
-else
+if ! command -v npm >/dev/null || [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
   echo "left out: it needs Node.js 20 or newer, and npm"
+elif ! [ -d examples/node/node_modules ] && ! (cd examples/node && npm ci --no-audit --no-fund --loglevel=error); then
+  echo "left out: npm could not install its packages"
+else
+  app node-app nodejs node examples/node/app.js
 fi
 
 say "6. The same in Python"
