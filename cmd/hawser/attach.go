@@ -39,6 +39,9 @@ func (a *cli) attachCommand() *cobra.Command {
 			case "postgres", "postgresql":
 				return a.attachPostgres(ctx, c, args[0], u)
 			}
+			if u.Scheme == "" {
+				return usageError{errors.New("the URL names no kind of server; it should look like postgres://owner@host:5432/database")}
+			}
 			return fmt.Errorf("%s:// backends cannot be attached by this version; postgres:// can", u.Scheme)
 		}),
 	}

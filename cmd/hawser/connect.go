@@ -147,9 +147,9 @@ func (a *cli) dryRun(ctx context.Context, c *client.Client, linker string, body 
 		return printJSON(os.Stdout, plan)
 	}
 	for i, s := range plan.Steps {
-		fmt.Printf("%d. %s: %s\n", i+1, s.Name, s.Does)
+		fmt.Printf("%d. %s: %s\n", i+1, plain(s.Name), plain(s.Does))
 		for _, q := range s.SQL {
-			fmt.Printf("     %s\n", q)
+			fmt.Printf("     %s\n", plain(q)) // it holds names that anybody in the database may have chosen
 		}
 	}
 	return nil

@@ -59,7 +59,7 @@ func execute(args []string) int {
 	case errors.As(err, &status):
 		return int(status)
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "hawser: %v\nSee '%s --help'.\n", usage.error, cmd.CommandPath())
+		fmt.Fprintf(os.Stderr, "hawser: %s\nSee '%s --help'.\n", sentence(usage.error), cmd.CommandPath())
 		return exitUsage
 	}
 	fmt.Fprintf(os.Stderr, "hawser: %s\n", sentence(err))
@@ -78,12 +78,16 @@ func (a *cli) root() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&a.data, "data", "", "data directory of the plane (default $HAWSER_DATA)")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "table", "table, json or tsv")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch a.output {
 		case "table", "json", "tsv":
-			return nil
+		default:
+			return usageError{fmt.Errorf("--output is table, json or tsv, not %q", a.output)}
 		}
-		return usageError{fmt.Errorf("--output is table, json or tsv, not %q", a.output)}
+		if err := cmd.ValidateRequiredFlags(); err != nil { // cobra's own check comes later and is no usageError
+			return usageError{err}
+		}
+		return nil
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.upCommand(), a.envCommand(), a.runCommand(), a.appCommand(), a.identityCommand(), a.vaultCommand(),

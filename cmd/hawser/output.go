@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/hawser/hawser/client"
 )
@@ -16,6 +18,9 @@ import (
 func (a *cli) show(v any, header []string, rows [][]string) error {
 	switch a.output {
 	case "json":
+		if l := reflect.ValueOf(v); l.Kind() == reflect.Slice && l.IsNil() {
+			v = []any{} // an empty list, not null
+		}
 		return printJSON(os.Stdout, v)
 	case "tsv":
 		for _, r := range rows {
@@ -41,14 +46,20 @@ func (a *cli) show(v any, header []string, rows [][]string) error {
 func clean(row []string) []string {
 	out := make([]string, len(row))
 	for i, cell := range row {
-		out[i] = strings.Map(func(r rune) rune {
-			if r < 0x20 || r == 0x7f {
-				return ' '
-			}
-			return r
-		}, cell)
+		out[i] = plain(cell)
 	}
 	return out
+}
+
+// plain is a text without what a terminal obeys instead of showing: control
+// characters of both sets, and those that turn the direction of writing.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // fields shows one object as name and value.
@@ -82,7 +93,7 @@ func sentence(err error) string {
 		if refused.RequestID != "" && refused.Status >= 500 {
 			s += " (correlation id " + refused.RequestID + ")"
 		}
-		return s
+		return plain(s)
 	}
-	return err.Error()
+	return plain(err.Error())
 }

@@ -52,6 +52,7 @@ const (
 // Exit statuses of a shell, which Run uses for a program it cannot start.
 const (
 	exitFailed        = 1
+	exitUsage         = 2 // a setting of the run itself is wrong
 	exitNotExecutable = 126
 	exitNotFound      = 127
 	exitSignal        = 128 // plus the signal's number
@@ -160,7 +161,7 @@ type session struct {
 // be started at all; the status then is a shell's.
 func Run(ctx context.Context, cfg Config) (int, error) {
 	if err := cfg.fill(); err != nil {
-		return exitFailed, err
+		return exitUsage, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
