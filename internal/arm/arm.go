@@ -25,6 +25,9 @@ type Config struct {
 	// PrincipalKind finds a directory object by its object id: a role can be
 	// assigned only to somebody who exists. nil finds nobody.
 	PrincipalKind func(ctx context.Context, oid string) (kind az.PrincipalKind, found bool, err error)
+	// PrincipalThere looks again inside the transaction that assigns a role: a
+	// principal that is being deleted must not keep one. nil believes PrincipalKind.
+	PrincipalThere func(tx *store.Tx, oid string) (bool, error)
 	// TenantName is shown to people who list tenants; "" means "Hawser".
 	TenantName string
 }
@@ -52,6 +55,9 @@ func New(cfg Config) *API {
 	}
 	if cfg.PrincipalKind == nil {
 		cfg.PrincipalKind = func(context.Context, string) (az.PrincipalKind, bool, error) { return "", false, nil }
+	}
+	if cfg.PrincipalThere == nil {
+		cfg.PrincipalThere = func(*store.Tx, string) (bool, error) { return true, nil }
 	}
 	if cfg.TenantName == "" {
 		cfg.TenantName = "Hawser"

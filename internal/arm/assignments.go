@@ -98,7 +98,7 @@ func (a *API) checkAssignment(ctx context.Context, call *Call, r, old *Resource[
 	case err != nil:
 		return err
 	case !found:
-		return az.Errorf(az.Invalid, "PrincipalNotFound", "Principal %s does not exist in the directory %s. Check that you have the correct principal ID. If you are creating this principal and then immediately assigning a role, this error might be related to a replication delay.", strings.ReplaceAll(p.PrincipalID, "-", ""), a.cfg.Names.Tenant)
+		return a.noPrincipal(p.PrincipalID)
 	case p.PrincipalType != "" && !strings.EqualFold(p.PrincipalType, string(kind)):
 		return az.Errorf(az.Invalid, "UnmatchedPrincipalType", "The PrincipalId '%s' has type '%s', which is different from specified PrincipalType '%.40s'.", strings.ReplaceAll(p.PrincipalID, "-", ""), kind, p.PrincipalType)
 	}
@@ -109,6 +109,22 @@ func (a *API) checkAssignment(ctx context.Context, call *Call, r, old *Resource[
 	}
 	r.Location, r.Tags, r.Identity, r.SKU, r.Kind = "", nil, nil, nil, "" // assignments have none
 	return nil
+}
+
+func (a *API) noPrincipal(oid string) error {
+	return az.Errorf(az.Invalid, "PrincipalNotFound", "Principal %s does not exist in the directory %s. Check that you have the correct principal ID. If you are creating this principal and then immediately assigning a role, this error might be related to a replication delay.", strings.ReplaceAll(oid, "-", ""), a.cfg.Names.Tenant)
+}
+
+// bothThere looks inside the transaction for the principal and the role.
+func (a *API) bothThere(tx *store.Tx, oid, role string) error {
+	there, err := a.cfg.PrincipalThere(tx, oid)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return a.noPrincipal(oid)
+	}
+	return a.roleThere(tx, role)
 }
 
 func sameScope(s string, scope az.ID) bool {
@@ -142,7 +158,8 @@ func (a *API) checkRole(ctx context.Context, p *assignmentProperties, scope az.I
 }
 
 // applyAssignment refuses a second assignment of the same role to the same
-// principal at the same scope, and one of a role that was just deleted.
+// principal at the same scope, and one of a role or to a principal that was
+// just deleted.
 func (a *API) applyAssignment(tx *store.Tx, r, old *Resource[assignmentProperties]) error {
 	rows, err := tx.Resources(store.ResourceQuery{Type: guard.RoleAssignmentType})
 	if err != nil {
@@ -163,7 +180,7 @@ func (a *API) applyAssignment(tx *store.Tx, r, old *Resource[assignmentPropertie
 			return az.Errorf(az.Conflict, "RoleAssignmentExists", "The role assignment already exists. The ID of the existing role assignment is %s.", strings.ReplaceAll(row.ID.Name(), "-", ""))
 		}
 	}
-	return a.roleThere(tx, r.Properties.role())
+	return a.bothThere(tx, r.Properties.PrincipalID, r.Properties.role())
 }
 
 func (a *API) roleThere(tx *store.Tx, guid string) error {
@@ -324,7 +341,7 @@ func (a *API) AssignRole(tx *store.Tx, scope az.ID, oid string, kind az.Principa
 			return row.ID, false, nil
 		}
 	}
-	if err := a.roleThere(tx, role); err != nil {
+	if err := a.bothThere(tx, oid, role); err != nil {
 		return id, false, err
 	}
 	if err := a.scopeExists(scope, tx.Resource); err != nil {

@@ -239,3 +239,16 @@ func TestWhyAndPermissions(t *testing.T) {
 		}
 	})
 }
+
+// A principal that is deleted after the request was looked at, and before it
+// is written, gets no role.
+func TestNoRoleForAPrincipalThatIsBeingDeleted(t *testing.T) {
+	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
+		withGroup(p)
+		p.api.cfg.PrincipalThere = func(_ *store.Tx, oid string) (bool, error) { return oid != robot, nil }
+		if a := p.do(owner, "PUT", at(inGroup, guid1), assignment(readerRole, robot)); a.status != 400 || a.code() != "PrincipalNotFound" {
+			t.Errorf("%d %s", a.status, a.raw)
+		}
+		p.must(404, owner, "GET", at(inGroup, guid1), "")
+	})
+}

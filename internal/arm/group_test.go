@@ -99,7 +99,7 @@ func testTypes(deleted *[]string) []AnyType {
 		PrincipalID string `json:"principalId"`
 		ClientID    string `json:"clientId"`
 	}]) error {
-		r.Properties.PrincipalID, r.Properties.ClientID = az.NamedGUID("p", r.ID.Key()), az.NamedGUID("c", r.ID.Key())
+		r.Properties.PrincipalID, r.Properties.ClientID = az.NamedGUID("p"+r.Tags["life"], r.ID.Key()), az.NamedGUID("c"+r.Tags["life"], r.ID.Key())
 		return nil
 	}})
 	return []AnyType{identity, box, lid, tag}

@@ -218,8 +218,10 @@ func (c *Call) linked(ctx context.Context, had guard.Action, id az.ID, need guar
 }
 
 // fillIdentity looks up what the user-assigned identities of a resource are.
-// read is of a transaction, so that none is assigned that is just deleted.
-func fillIdentity(i *Identity, tenant string, read reader) error {
+// read is of a transaction, so that none is assigned that is just deleted. An
+// identity that was deleted and made again under its old name is another one:
+// it takes the old one's place only if whoever writes may assign it.
+func fillIdentity(i *Identity, tenant string, read reader, may func(az.ID) (bool, error)) error {
 	if i == nil {
 		return nil
 	}
@@ -247,7 +249,30 @@ func fillIdentity(i *Identity, tenant string, read reader) error {
 		if err := json.Unmarshal(row.Body, &b); err != nil {
 			return az.Errorf(az.Internal, "", "").Because(err)
 		}
+		if u.PrincipalID != "" && u.PrincipalID != b.Properties.PrincipalID {
+			if ok, err := may(id); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
+		}
 		*u = b.Properties
 	}
 	return nil
 }
+
+// mayReplace reports whether the caller may assign an identity, with a record
+// only if so: who writes something else of the resource was refused nothing.
+func (c *Call) mayReplace(ctx context.Context) func(az.ID) (bool, error) {
+	return func(id az.ID) (bool, error) {
+		d, err := c.api.cfg.Guard.Explain(ctx, c.Caller.ObjectID, actionAssign, id)
+		if err != nil || !d.Allowed {
+			return false, err
+		}
+		err = c.Check(ctx, actionAssign, id)
+		return err == nil, err
+	}
+}
+
+// asDecided is for the transaction: what replaces what was decided before it.
+func asDecided(az.ID) (bool, error) { return false, nil }

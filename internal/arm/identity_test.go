@@ -73,3 +73,28 @@ func TestIdentity(t *testing.T) {
 		p.must(200, owner, "PATCH", boxes+"/b", `{"tags":{"a":"b"}}`)
 	})
 }
+
+// An identity that is made again under its old name is another one: who may
+// write a resource that had the first does not hand out the second.
+func TestIdentityMadeAgainIsAnother(t *testing.T) {
+	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
+		ident := inGroup + "/providers/" + UserAssignedType + "/u1"
+		withGroup(p).must(200, owner, "PUT", ident, `{"location":"l","tags":{"life":"1"}}`)
+		a := p.must(200, owner, "PUT", boxes+"/b", `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"`+ident+`":{}}}}`)
+		first := a.at("identity", "userAssignedIdentities", ident, "principalId")
+		p.must(201, owner, "PUT", subScope+authz+"/roleDefinitions/"+guid1, fmt.Sprintf(custom, `,"Test.Box/boxes/*"`))
+		p.must(201, owner, "PUT", at(inGroup, guid2), assignment(subScope+authz+"/roleDefinitions/"+guid1, stranger))
+		p.must(200, owner, "DELETE", ident, "")
+		p.must(200, owner, "PUT", ident, `{"location":"l","tags":{"life":"2"}}`)
+		for _, body := range []string{`{"tags":{"a":"b"}}`, `{"identity":{"type":"UserAssigned","userAssignedIdentities":{"` + ident + `":{}}}}`} {
+			a = p.must(200, stranger, "PATCH", boxes+"/b", body)
+			if got := a.at("identity", "userAssignedIdentities", ident, "principalId"); got != first {
+				t.Errorf("%s handed out the new identity: %v", body, got)
+			}
+		}
+		a = p.must(200, owner, "PATCH", boxes+"/b", `{"tags":{"a":"c"}}`)
+		if got := a.at("identity", "userAssignedIdentities", ident, "principalId"); got == first || got == nil {
+			t.Errorf("for who may assign it, the identity is still %v", got)
+		}
+	})
+}

@@ -176,7 +176,7 @@ func (t *Type[P]) settle(ctx context.Context, call *Call, r, old *Resource[P], w
 	if err := call.mayAssign(ctx, t.about.write, r.ID, r.Identity, was); err != nil {
 		return err
 	}
-	return fillIdentity(r.Identity, t.api.cfg.Names.Tenant, t.api.outside(ctx))
+	return fillIdentity(r.Identity, t.api.cfg.Names.Tenant, t.api.outside(ctx), call.mayReplace(ctx))
 }
 
 // keepLocation refuses to move a resource.
@@ -209,7 +209,7 @@ func (t *Type[P]) commit(ctx context.Context, r, old *Resource[P]) (*Resource[P]
 		if err := t.api.container(&t.about, r.ID, tx.Resource); err != nil {
 			return err
 		}
-		if err := fillIdentity(out.Identity, t.api.cfg.Names.Tenant, tx.Resource); err != nil {
+		if err := fillIdentity(out.Identity, t.api.cfg.Names.Tenant, tx.Resource, asDecided); err != nil {
 			return err
 		}
 		if t.hooks.Apply != nil {

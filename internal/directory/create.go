@@ -217,6 +217,13 @@ func (d *Directory) CreateIdentity(tx *store.Tx, resource az.ID, name string) (o
 // accepted. It is no error if there is none.
 func (d *Directory) DeleteIdentity(tx *store.Tx, oid string) error { return d.Remove(tx, oid) }
 
+// PrincipalThere reports whether somebody who can hold a role has the id, as
+// the transaction sees it.
+func PrincipalThere(tx *store.Tx, oid string) (bool, error) {
+	r, ok, err := tx.Object(strings.ToLower(oid))
+	return ok && r.Kind != string(Application), err
+}
+
 // AddMember makes an object a direct member of a group. It refuses what cannot
 // be a member and what would make a group a member of itself.
 func (d *Directory) AddMember(tx *store.Tx, group, member string) error {

@@ -71,7 +71,7 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	}
 	s.onClose(func(context.Context) { p.authority.Close() })
 	p.arm = arm.New(arm.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log,
-		Names: s.names, PrincipalKind: s.principalKind})
+		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere})
 	s.onClose(func(ctx context.Context) { _ = p.arm.Close(ctx) })
 	p.vaults = vault.New(vault.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log, Names: s.names})
 	p.sites = site.New(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
