@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hawser/hawser/internal/run"
+	"github.com/hawser/hawser/internal/seal"
 )
 
 func (a *cli) runCommand() *cobra.Command {
@@ -27,6 +28,11 @@ func (a *cli) runCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// The app is the same user's: it must not read out of its supervisor
+			// by what right that one asks the plane.
+			if err := seal.HideProcess(); err != nil {
+				return err
+			}
 			c, err := a.open()
 			if err != nil {
 				return err

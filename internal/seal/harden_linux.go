@@ -15,6 +15,12 @@ func HardenProcess() error {
 		return fmt.Errorf("seal: turning core dumps off: %w", err)
 	}
 	// Not dumpable as well: a core pattern that is a pipe ignores the limit.
+	return HideProcess()
+}
+
+// HideProcess is the part of HardenProcess that children do not inherit: it
+// keeps memory and environment from other processes of the same user.
+func HideProcess() error {
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0); errno != 0 {
 		return fmt.Errorf("seal: making the process not dumpable: %w", errno)
 	}
