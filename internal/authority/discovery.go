@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/hawser/hawser/internal/az"
@@ -46,7 +45,10 @@ func echoRequestID(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-var tenantForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,254}$`)
+// maxTenantWord bounds a tenant's name in a path, as DNS bounds names.
+const maxTenantWord = 255
+
+func tenantForm(word string) bool { return goodName(word, 1, maxTenantWord, ".-") }
 
 // tenantOf says which tenant a path names: the plane's own by its GUID, its
 // domain or the alias, or several for the multi-tenant words.
@@ -56,7 +58,7 @@ func (a *Authority) tenantOf(word string) (several bool, err error) {
 		return false, nil
 	case w == "common", w == "organizations":
 		return true, nil
-	case !tenantForm.MatchString(word):
+	case !tenantForm(word):
 		return false, oauthError(az.Invalid, "invalid_request", 900023, "Specified tenant identifier '%s' is neither a valid DNS name, nor a valid external domain.", printable(word))
 	}
 	return false, oauthError(az.Invalid, "invalid_tenant", 90002, "Tenant '%s' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant.", word)
@@ -199,7 +201,7 @@ func (a *Authority) instance(_ context.Context, r *rest.Request) (any, error) {
 	}
 	h, ok := a.isLogin(u)
 	word, rest, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	if !ok || !tenantForm.MatchString(word) || !strings.HasPrefix(rest, "oauth2/") {
+	if !ok || !tenantForm(word) || !strings.HasPrefix(rest, "oauth2/") {
 		return nil, unknownInstance()
 	}
 	origin := a.names.Origin(az.SurfaceLogin) // with the port, which Python's clients drop

@@ -47,6 +47,7 @@ type Server struct {
 	azure    *azureNames // nil unless cfg.AzureNames
 	https    net.Listener
 	runs     runTable
+	replies  sync.Map          // reply → *counted
 	listens  map[string]string // gateway → address
 	run      context.Context   // ends when the plane stops
 	stop     context.CancelFunc

@@ -85,6 +85,7 @@ func (s *Store) Vaults(ctx context.Context, q VaultQuery) ([]Vault, error) {
 // PutVault writes a vault: a new one, or over the one with the same serial.
 // It returns Conflict if the name belongs to another vault, live or deleted.
 func (tx *Tx) PutVault(v Vault) error {
+	tx.alive = 0
 	tx.changed(TopicSecret, v.ID.Key())
 	n, err := tx.exec(`update vaults set location = $1, retention_days = $2, purge_protection = $3, rbac = $4, body = $5,
 		deleted = $6, purge_at = $7 where name_key = $8 and serial = $9`,
@@ -102,6 +103,7 @@ func (tx *Tx) PutVault(v Vault) error {
 
 // PurgeVault removes a vault and every secret in it from the tables.
 func (tx *Tx) PurgeVault(v Vault) error {
+	tx.alive = 0
 	tx.changed(TopicSecret, v.ID.Key())
 	for _, q := range [...]string{
 		`delete from secret_versions where vault = $1`,
@@ -116,12 +118,19 @@ func (tx *Tx) PurgeVault(v Vault) error {
 }
 
 // liveVault answers NotFound if the vault was deleted since the caller read it:
-// nothing may be written into it any more.
+// nothing may be written into it any more. No other plane writes during this
+// transaction, so a batch of writes into one vault asks once.
 func (tx *Tx) liveVault(v *Vault) error {
+	if v.Serial != 0 && tx.alive == v.Serial {
+		return nil
+	}
 	var one int64
 	ok, err := tx.row(`select 1 from vaults where serial = $1 and deleted = 0`, []any{v.Serial}, &one)
 	if err == nil && !ok {
 		err = az.Errorf(az.NotFound, "VaultNotFound", "The vault was deleted by another request.")
+	}
+	if err == nil {
+		tx.alive = v.Serial
 	}
 	return err
 }

@@ -49,6 +49,7 @@ type Tx struct {
 	changes []Change
 	dirty   bool
 	now     az.Micros
+	alive   int64 // serial of the vault that was last found alive in this transaction
 }
 
 // Now is the time of the transaction.
@@ -140,7 +141,7 @@ func (w *writer) commitAll(batch []*write) {
 // commit runs a batch in one transaction. ok is false if nothing was written
 // because one of the batch failed after it had begun to write.
 func (w *writer) commit(batch []*write) (errs []error, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := w.deadline()
 	defer cancel()
 	errs = make([]error, len(batch))
 	tx := &Tx{ctx: ctx, w: w, now: az.MicrosOf(w.s.clock())}
@@ -173,6 +174,17 @@ func (w *writer) commit(batch []*write) (errs []error, ok bool) {
 	}
 	w.s.feed.committed(ctx, seq, tx.changes)
 	return errs, true
+}
+
+// deadline bounds a batch on PostgreSQL. SQLite's statements read and write
+// single rows of a file that no other process has open, so there is nothing to
+// wait for but the disk, which no context interrupts; and its driver starts a
+// goroutine for each statement whose context can end.
+func (w *writer) deadline() (context.Context, context.CancelFunc) {
+	if !w.s.postgres {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), writeTimeout)
 }
 
 // call runs a caller's function. A panic in it is that caller's failure and not
@@ -213,10 +225,8 @@ func (w *writer) begin(ctx context.Context) error {
 		_, err := w.exec(ctx, `begin immediate`)
 		return err
 	}
-	if _, err := w.exec(ctx, `begin`); err != nil {
-		return err
-	}
-	_, err := w.exec(ctx, `update feed set seq = seq where id = 1`)
+	// Both in one message, since each is a way there and back.
+	_, err := w.conn.ExecContext(ctx, `begin; select seq from feed where id = 1 for update`)
 	return err
 }
 
@@ -224,6 +234,9 @@ func (w *writer) begin(ctx context.Context) error {
 func (w *writer) number(tx *Tx) (first int64, err error) {
 	if len(tx.changes) == 0 {
 		return 0, nil
+	}
+	if w.s.postgres {
+		return w.numberAtOnce(tx)
 	}
 	n := int64(len(tx.changes))
 	st, err := w.stmt(tx.ctx, `update feed set seq = seq + $1 where id = 1 returning seq`)
@@ -241,10 +254,28 @@ func (w *writer) number(tx *Tx) (first int64, err error) {
 			return 0, err
 		}
 	}
-	if w.s.postgres {
-		_, err = w.exec(tx.ctx, `select pg_notify('hawser_feed', '')`)
+	return first, nil
+}
+
+// numberAtOnce is number for PostgreSQL, where a statement costs a way there
+// and back: the numbers, the rows and the bell in one.
+func (w *writer) numberAtOnce(tx *Tx) (first int64, err error) {
+	topics, keys := make([]string, len(tx.changes)), make([]string, len(tx.changes))
+	for i, c := range tx.changes {
+		topics[i], keys[i] = c.Topic, c.Key
 	}
-	return first, err
+	st, err := w.stmt(tx.ctx, `with f as (update feed set seq = seq + $1 where id = 1 returning seq),
+		c as (insert into changes (seq, topic, key, at)
+			select f.seq - $1 + u.i, u.topic, u.key, $2 from f, unnest($3::text[], $4::text[]) with ordinality as u(topic, key, i))
+		select seq, pg_notify('hawser_feed', '')::text from f`)
+	if err != nil {
+		return 0, err
+	}
+	var last int64
+	var bell string
+	n := int64(len(tx.changes))
+	err = st.QueryRowContext(tx.ctx, n, int64(tx.now), topics, keys).Scan(&last, &bell)
+	return last - n + 1, err
 }
 
 func (w *writer) rollback() {
