@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/gateway/pg"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
-	"github.com/hawser/hawser/internal/store"
 )
 
 // listenGateways opens the doors to databases.
@@ -86,40 +84,4 @@ func (s *Server) recordSession(ctx context.Context, server az.ID, e gateway.Even
 	if err := s.parts.guard.Record(ctx, ev); err != nil {
 		s.cfg.Log.Error("server: a database session could not be recorded", "error", err)
 	}
-}
-
-// recheckEvery bounds how long a session outlives a right that was lost in a
-// way no change announces: an assignment is a change, a server's fault is not.
-const recheckEvery = 30 * time.Second
-
-// recheck looks at the open sessions again after every change that may have
-// taken somebody's right, so that a revocation ends them within a second.
-func (s *Server) recheck(run context.Context, g *pg.Gateway) {
-	bell := make(chan struct{}, 1)
-	s.store.Listen(func(changes []store.Change) {
-		for _, c := range changes {
-			switch c.Topic {
-			case store.TopicSecret, store.TopicMeta, store.TopicKeys:
-				continue
-			}
-			select {
-			case bell <- struct{}{}:
-			default:
-			}
-			return
-		}
-	})
-	s.work.Go(func() {
-		tick := time.NewTicker(recheckEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-run.Done():
-				return
-			case <-bell:
-			case <-tick.C:
-			}
-			g.Gate.Recheck(run, gateway.Authorize(s.authorizePostgres).Still())
-		}
-	})
 }
