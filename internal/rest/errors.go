@@ -172,7 +172,7 @@ type oauthError struct {
 // ErrorBody words an error in a form. It is the only place that does.
 func ErrorBody(form Form, e *az.Error, correlation string, now time.Time) []byte {
 	code := e.Code
-	if code == "" {
+	if code == "" || form == FormOAuth && !isOAuthCode(code) {
 		code = defaultCode(form, e.Kind)
 	}
 	var v any
@@ -216,6 +216,13 @@ func oauthBody(e *az.Error, code, correlation string, now time.Time) oauthError 
 	text.WriteString(" Trace ID: " + correlation + " Correlation ID: " + correlation + " Timestamp: " + stamp)
 	b.Description = text.String()
 	return b
+}
+
+// isOAuthCode tells OAuth's words (RFC 6749 §5.2) from those of the other
+// surfaces, which errors from below them may bring: a store that is away must
+// be temporarily_unavailable for those who ask for tokens.
+func isOAuthCode(code string) bool {
+	return !strings.ContainsFunc(code, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') })
 }
 
 func defaultCode(form Form, k az.Kind) string {

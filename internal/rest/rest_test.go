@@ -111,12 +111,26 @@ func TestErrorForms(t *testing.T) {
 		rest.FormKeyVault: `{"error":{"code":"Code","message":"Sentence.","innererror":{"code":"Inner"}}}`,
 		rest.FormGraph:    `{"error":{"code":"Code","message":"Sentence.","innerError":{"date":"2026-01-02T03:04:05","request-id":"id","client-request-id":"id"}}}`,
 		rest.FormIdentity: `{"error":"Code","error_description":"Sentence."}`,
-		rest.FormOAuth: `{"error":"Code","error_description":"AADSTS7000215: Sentence. Trace ID: id Correlation ID: id Timestamp: 2026-01-02 03:04:05Z","error_codes":[7000215],` +
+		rest.FormOAuth: `{"error":"invalid_request","error_description":"AADSTS7000215: Sentence. Trace ID: id Correlation ID: id Timestamp: 2026-01-02 03:04:05Z","error_codes":[7000215],` +
 			`"timestamp":"2026-01-02 03:04:05Z","trace_id":"id","correlation_id":"id","error_uri":"https://login.microsoftonline.com/error?code=7000215","suberror":"Inner"}`,
 	} {
 		if diff := cmp.Diff(want, string(rest.ErrorBody(form, e, "id", now))); diff != "" {
 			t.Errorf("form %d: %s", form, diff)
 		}
+	}
+}
+
+// Errors from below a surface have words of their own; OAuth's clients know
+// OAuth's only.
+func TestOAuthErrorsHaveOAuthCodes(t *testing.T) {
+	for kind, want := range map[az.Kind]string{az.Unavailable: "temporarily_unavailable", az.Internal: "server_error", az.NotFound: "invalid_request"} {
+		b := string(rest.ErrorBody(rest.FormOAuth, &az.Error{Kind: kind, Code: "SomethingElse"}, "id", now))
+		if !strings.HasPrefix(b, `{"error":"`+want+`"`) {
+			t.Errorf("%v: %s", kind, b)
+		}
+	}
+	if b := string(rest.ErrorBody(rest.FormOAuth, &az.Error{Kind: az.Invalid, Code: "invalid_scope"}, "id", now)); !strings.HasPrefix(b, `{"error":"invalid_scope"`) {
+		t.Error(b)
 	}
 }
 
