@@ -535,9 +535,25 @@ func TestGraphRefusals(t *testing.T) {
 			t.Errorf("%s %s %v: %d %v", c.method, c.path, c.body, status, out)
 		}
 	}
-	// Everybody of the tenant reads; nobody writes without a right.
+	// Nobody reads or writes without a right, but for himself; who may read
+	// resources somewhere may read the directory.
+	someone := az.Principal{ObjectID: identity, AppID: az.NewGUID()}
+	g.as = someone
+	g.want(200, "GET", "/servicePrincipals/"+strings.ToUpper(identity), nil)
+	g.want(200, "GET", "/directoryObjects/"+identity, nil)
+	for _, path := range []string{"/applications/" + id, "/applications", "/users", "/groups/" + group + "/members", "/directoryObjects/" + id,
+		"/applications/" + id + "/federatedIdentityCredentials", "/servicePrincipals"} {
+		g.want(403, "GET", path, nil)
+	}
+	g.want(403, "POST", "/directoryObjects/getByIds", object{"ids": []any{id}})
+	g.want(403, "DELETE", "/users/nobody@hawser.localhost", nil)
 	g.as = az.Principal{ObjectID: az.NewGUID(), AppID: az.NewGUID()}
+	w.write(func(tx *store.Tx) error {
+		body := fmt.Sprintf(`{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/%s","principalId":"%s"}}`, guard.RoleReader, g.as.ObjectID)
+		return tx.PutResource(store.Resource{ID: az.MustParseID("/subscriptions/s/resourceGroups/g/providers/Microsoft.Authorization/roleAssignments/" + az.NewGUID()), ETag: "1", Body: []byte(body)}, "")
+	})
 	g.want(200, "GET", "/applications/"+id, nil)
+	g.as = someone
 	for _, c := range []struct{ method, path string }{{"POST", "/applications"}, {"PATCH", "/applications/" + id}, {"DELETE", "/applications/" + id},
 		{"POST", "/applications/" + id + "/addPassword"}, {"POST", "/applications/" + id + "/federatedIdentityCredentials"}, {"POST", "/users"}, {"POST", "/groups"},
 		{"POST", "/groups/" + group + "/members/$ref"}, {"DELETE", "/groups/" + group}, {"DELETE", "/groups/" + group + "/members/" + identity + "/$ref"}} {

@@ -24,6 +24,9 @@ const maxGraphBody = 256 << 10
 func (d *Directory) Surface() *rest.Surface {
 	s := &rest.Surface{Name: "graph", Form: rest.FormGraph, Log: d.cfg.Log, Clock: d.cfg.Clock}
 	add := func(method, path string, h func(context.Context, *rest.Request) (any, error)) {
+		if method == http.MethodGet {
+			h = d.reading(h)
+		}
 		var limit int64
 		if method == http.MethodPost || method == http.MethodPatch {
 			limit = maxGraphBody
@@ -47,8 +50,28 @@ func (d *Directory) Surface() *rest.Surface {
 	add("POST", "/groups/{id}/members/$ref", d.graphAddMember)
 	add("DELETE", "/groups/{id}/members/{member}/$ref", d.graphRemoveMember)
 	add("GET", "/directoryObjects/{id}", d.graphObject)
-	add("POST", "/directoryObjects/getByIds", d.graphByIDs)
+	add("POST", "/directoryObjects/getByIds", d.reading(d.graphByIDs))
 	return s
+}
+
+// reading asks for the right to read the directory, and records the answer. An
+// application has none by itself, as in Entra: it is held with every role that
+// may read resources somewhere, for who hands out roles must find whom to.
+// Everybody may look at himself.
+func (d *Directory) reading(h func(context.Context, *rest.Request) (any, error)) func(context.Context, *rest.Request) (any, error) {
+	return func(ctx context.Context, r *rest.Request) (any, error) {
+		var err error
+		if id := r.PathValue("id"); id != "" && strings.EqualFold(id, r.Caller.ObjectID) && !strings.Contains(r.Pattern, "{id}/") {
+			err = d.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: r.Caller, Action: actionRead.Name, Where: az.Root.String(),
+				Outcome: guard.Allowed, Reason: "it is the caller's own object"})
+		} else {
+			err = d.cfg.Guard.CheckAnywhere(ctx, r.Caller, actionRead)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return h(ctx, r)
+	}
 }
 
 // graphKind is one collection of Graph.
@@ -64,8 +87,12 @@ func graphErrors(h func(context.Context, *rest.Request) (any, error)) func(conte
 	return func(ctx context.Context, r *rest.Request) (any, error) {
 		v, err := h(ctx, r)
 		if denied, ok := guard.AsDenied(err); ok {
+			where := "the root scope"
+			if denied.Action == actionRead {
+				where = "any scope"
+			}
 			return nil, az.Errorf(az.Forbidden, "Authorization_RequestDenied",
-				"Insufficient privileges to complete the operation. The action '%s' needs a role such as '%s' at the root scope.", denied.Action.Name, denied.Suggest).Because(err)
+				"Insufficient privileges to complete the operation. The action '%s' needs a role such as '%s' at %s.", denied.Action.Name, denied.Suggest, where).Because(err)
 		}
 		if az.Is(err, az.Conflict) {
 			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "Another object with the same value for one of its unique properties already exists.").Because(err)
@@ -222,8 +249,10 @@ func (d *Directory) graphDelete(k graphKind) func(context.Context, *rest.Request
 	return func(ctx context.Context, r *rest.Request) (any, error) {
 		id := strings.ToLower(r.PathValue("id"))
 		if k.kind == az.User && strings.Contains(id, "@") {
-			// What the path names is for everybody to read; Delete asks for
-			// the right.
+			// Delete asks for its own right.
+			if err := d.cfg.Guard.CheckAnywhere(ctx, r.Caller, actionRead); err != nil {
+				return nil, err
+			}
 			o, err := d.find(ctx, k, id)
 			if err != nil {
 				return nil, err

@@ -9,9 +9,9 @@ import (
 )
 
 // The rights to change the directory, at the root scope: whoever owns the
-// tenant has them all. To read it, a token of the tenant is enough, as in
-// Entra.
+// tenant has them all. To read it, see reading.
 var (
+	actionRead         = guard.Control("Hawser.Directory/objects/read")
 	actionApplications = guard.Control("Hawser.Directory/applications/write")
 	actionPrincipals   = guard.Control("Hawser.Directory/servicePrincipals/write")
 	actionUsers        = guard.Control("Hawser.Directory/users/write")

@@ -76,6 +76,23 @@ func (g *Guard) Check(ctx context.Context, caller az.Principal, a Action, scope 
 	return d
 }
 
+// CheckAnywhere is Check for what lies at no scope of its own: it is allowed
+// to whoever may do the action at some scope, whichever that is.
+func (g *Guard) CheckAnywhere(ctx context.Context, caller az.Principal, a Action) error {
+	if caller.IsZero() {
+		return az.Errorf(az.Unauthorized, "Unauthorized", "The request has no caller.")
+	}
+	v, err := g.viewOf(ctx, caller.ObjectID)
+	if err != nil {
+		return err
+	}
+	if h, ok := v.anywhere(a); ok {
+		return g.Record(ctx, Event{Kind: EventDecision, Caller: caller, Action: a.Name, Where: az.Root.String(),
+			Outcome: Allowed, Assignment: h.id.String(), Role: h.role.Name})
+	}
+	return g.Check(ctx, caller, a, az.Root)
+}
+
 // Record writes an event that is no decision of this guard: a sign-in, a
 // refused token, the start or end of a database session. An error means that
 // what it records must not be answered.

@@ -294,6 +294,19 @@ func (v *view) find(a Action, scope string) (held, bool) {
 	}
 }
 
+// anywhere returns an assignment that allows the action at its own scope: the
+// first by its id, so that the same question is recorded in the same way.
+func (v *view) anywhere(a Action) (best held, ok bool) {
+	for _, list := range v.scopes {
+		for _, h := range list {
+			if h.role.Allows(a) && (!ok || h.id.Key() < best.id.Key()) {
+				best, ok = h, true
+			}
+		}
+	}
+	return best, ok
+}
+
 func removeString(list []string, s string) []string {
 	kept := make([]string, 0, len(list)+1)
 	for _, x := range list {
