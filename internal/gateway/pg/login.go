@@ -78,8 +78,9 @@ func (g *Gateway) turnAway(c net.Conn, s *startup, who az.Principal, err error) 
 // gone reports whether there is nobody left to tell.
 func gone(err error) bool {
 	var r *refusal
-	if errors.As(err, &r) {
-		return false
+	var e *az.Error
+	if errors.As(err, &r) || errors.As(err, &e) {
+		return false // a lost store is a network's error, too, but not the client's
 	}
 	var ne net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &ne)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -106,7 +107,7 @@ func (d *door) verify(_ context.Context, token az.Secret) (az.Principal, error) 
 	case "forged":
 		return az.Principal{}, az.Errorf(az.Unauthorized, "BadSignature", "the signature is wrong")
 	case "store-away":
-		return az.Principal{}, az.Errorf(az.Unavailable, "Store", "the store is away").Because(fmt.Errorf("dial 10.0.0.7: refused"))
+		return az.Principal{}, az.Errorf(az.Unavailable, "Store", "the store is away").Because(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("10.0.0.7: refused")})
 	}
 	if strings.HasPrefix(token.Reveal(), "long") {
 		return az.Principal{ObjectID: appOID}, nil
