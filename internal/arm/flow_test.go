@@ -350,3 +350,13 @@ func TestViewSeesNoSecrets(t *testing.T) {
 		}
 	})
 }
+
+func TestLocationAndKindAreNames(t *testing.T) {
+	eachPlane(t, all(nil), func(t *testing.T, p *plane) {
+		withGroup(p)
+		for _, body := range []string{`{"location":"a\u0000b"}`, `{"location":"a\r\nb"}`, `{"kind":"a/b"}`, `{"location":"` + strings.Repeat("a", 200) + `"}`} {
+			p.must(400, owner, "PUT", boxes+"/b", body)
+		}
+		p.must(200, owner, "PUT", boxes+"/b", `{"location":"West Europe (2)","kind":"app,linux"}`)
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/az"
@@ -19,7 +20,18 @@ const (
 	maxTags     = 50
 	maxTagName  = 512
 	maxTagValue = 256
+	// maxWord bounds location and kind: Azure's own are below 50 characters.
+	maxWord = 128
 )
+
+// checkWord refuses locations and kinds that are no names. They stand in ids
+// and in sentences.
+func checkWord(member, s string) error {
+	if utf8.RuneCountInString(s) > maxWord || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '/' || r == '\\' }) {
+		return az.Errorf(az.Invalid, "InvalidRequestContent", "The member '%s' of the request's body can have at most %d characters, and no slashes or control characters.", member, maxWord)
+	}
+	return nil
+}
 
 // checkName refuses names that no type allows. Each type has narrower rules.
 func checkName(name string) error {

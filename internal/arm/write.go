@@ -3,6 +3,7 @@ package arm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -168,6 +169,9 @@ func (t *Type[P]) prepare(ctx context.Context, call *Call, old *Resource[P], cha
 // settle applies the rules that all types have.
 func (t *Type[P]) settle(ctx context.Context, call *Call, r, old *Resource[P], was *Identity) error {
 	if err := checkTags(r.Tags); err != nil {
+		return err
+	}
+	if err := errors.Join(checkWord("location", r.Location), checkWord("kind", r.Kind)); err != nil {
 		return err
 	}
 	if err := t.keepLocation(r, old); err != nil {

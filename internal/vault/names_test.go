@@ -1,8 +1,10 @@
 package vault
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
@@ -24,5 +26,34 @@ func TestVaultInGroupCalledSecretsIsForgottenWhenDeleted(t *testing.T) {
 		vt.Deleted, vt.PurgeAt = 1, 2
 		r.putVault(vt)
 		r.must(http.StatusNotFound, r.do(officer, "GET", "/secrets/s1", ""))
+	})
+}
+
+// Who could read a secret that was purged cannot for that reason read another
+// that somebody makes under its name.
+func TestRightsAtASecretEndWithIt(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		r := newRig(t, st).withVault()
+		r.grant("00482a5a-887f-4fb3-b363-3b7fe8e74483", officer, kvID)
+		for _, end := range []func(){
+			func() { r.must(http.StatusNoContent, r.do(officer, "DELETE", "/deletedsecrets/s1", "")) },
+			func() {
+				r.now.Add(100 * 24 * time.Hour)
+				if _, err := r.PurgeDue(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			},
+		} {
+			r.set("s1", "first")
+			r.set("s10", "beside it")
+			r.grant(guard.RoleSecretsUser, stranger, kvID.Child("secrets", "S1"))
+			r.grant(guard.RoleSecretsUser, stranger, kvID.Child("secrets", "s10"))
+			r.must(http.StatusOK, r.do(stranger, "GET", "/secrets/s1", ""))
+			r.must(http.StatusOK, r.do(officer, "DELETE", "/secrets/s1", ""))
+			end()
+			r.set("s1", "second")
+			r.must(http.StatusForbidden, r.do(stranger, "GET", "/secrets/s1", ""))
+			r.must(http.StatusOK, r.do(stranger, "GET", "/secrets/s10", ""))
+		}
 	})
 }

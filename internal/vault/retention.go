@@ -80,7 +80,7 @@ func (v *Vaults) purgeDueSecret(ctx context.Context, d store.DueSecret, now az.M
 		if err != nil || !ok || n.Deleted == 0 || n.PurgeAt > now {
 			return err
 		}
-		return tx.PurgeSecret(&d.Vault, d.Name)
+		return purgeSecret(tx, &d.Vault, d.Name)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
@@ -352,10 +353,19 @@ func (v *Vaults) purge(ctx context.Context, c call) (any, error) {
 		if vt.PurgeProtection {
 			return forbidden("", "Operation \"purge\" is not allowed because purge protection is enabled for this vault. Key Vault service will automatically purge it after the retention period has passed.\r\nVault: %s;location=%s", vt.Name, vt.Location)
 		}
-		return tx.PurgeSecret(c.vault, r.Name)
+		return purgeSecret(tx, c.vault, r.Name)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &rest.Reply{Status: 204}, nil
+}
+
+// purgeSecret takes along the roles that were assigned at the secret: another
+// one of the same name is another secret.
+func purgeSecret(tx *store.Tx, vt *store.Vault, name string) error {
+	if err := tx.PurgeSecret(vt, name); err != nil {
+		return err
+	}
+	return arm.DeleteAssignmentsAt(tx, vt.ID.Child("secrets", name))
 }
