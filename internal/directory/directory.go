@@ -21,6 +21,9 @@ type Config struct {
 	Names  az.Names
 	Clock  az.Clock     // nil means the real one
 	Log    *slog.Logger // nil discards
+	// Keep is the application id of the plane's administrator, who cannot be
+	// deleted; "" keeps nobody.
+	Keep string
 	// Unassign removes a deleted principal's role assignments in the same
 	// transaction; nil leaves them (they give nobody anything).
 	Unassign func(tx *store.Tx, principal string) error

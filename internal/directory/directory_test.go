@@ -567,6 +567,19 @@ func TestGraphRefusals(t *testing.T) {
 	g.want(401, "GET", "/applications", nil)
 }
 
+// A plane whose administrator was deleted would not start again.
+func TestAdministratorIsKept(t *testing.T) {
+	w := newWorld(t, storetest.Open(t, store.Config{Dir: t.TempDir()}))
+	g := newGraph(w)
+	app := g.want(201, "POST", "/applications", object{"displayName": "admin"})
+	sp := g.want(201, "POST", "/servicePrincipals", object{"appId": app["appId"]})
+	w.cfg.Keep = app["appId"].(string)
+	g.want(400, "DELETE", "/applications/"+app["id"].(string), nil)
+	g.want(400, "DELETE", "/servicePrincipals/"+sp["id"].(string), nil)
+	w.cfg.Keep = az.NewGUID()
+	g.want(204, "DELETE", "/applications/"+app["id"].(string), nil)
+}
+
 func FuzzParseFilter(f *testing.F) {
 	for _, s := range []string{"displayName eq 'x'", "startswith(displayName,'it''s') and appId eq 'y'", "servicePrincipalNames/any(c:c eq 'z')", "accountEnabled eq true", "a eq '", "and", "startswith(,"} {
 		f.Add(s)

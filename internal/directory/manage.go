@@ -132,6 +132,9 @@ func (d *Directory) Delete(ctx context.Context, caller az.Principal, kind az.Pri
 		if o.IsManagedIdentity() {
 			return az.Errorf(az.Invalid, "Request_BadRequest", "A managed identity cannot be deleted here: delete the resource that it belongs to, '%s', or take the identity off it.", o.Resource)
 		}
+		if o.AppID != "" && d.cfg.Keep == o.AppID {
+			return az.Errorf(az.Invalid, "Request_BadRequest", "The plane's administrator cannot be deleted: the plane would not start again. Take away its credentials and its role assignments instead.")
+		}
 		return d.Remove(tx, id)
 	})
 }

@@ -59,7 +59,7 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	p := &s.parts
 	p.guard = guard.New(s.store, log, s.cfg.Log)
 	p.directory = directory.New(directory.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Names: s.names,
-		Clock: s.cfg.Clock, Log: s.cfg.Log, Unassign: arm.DeleteAssignmentsOf})
+		Clock: s.cfg.Clock, Log: s.cfg.Log, Keep: s.tenant.AdminClientID, Unassign: arm.DeleteAssignmentsOf})
 	roots, err := federationRoots(s.cfg.FederationCA)
 	if err != nil {
 		return err
