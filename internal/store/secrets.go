@@ -82,10 +82,18 @@ func (s *Store) SecretName(ctx context.Context, v *Vault, name string) (n Secret
 	return n, ok, err
 }
 
-// SecretName reads inside a transaction.
+const secretNameAndVault = `select coalesce(n.name, ''), coalesce(n.latest, ''), coalesce(n.versions, 0), coalesce(n.deleted, 0),
+	coalesce(n.purge_at, 0), v.deleted from vaults v left join secret_names n on n.vault = v.serial and n.name_key = $2 where v.serial = $1`
+
+// SecretName reads inside a transaction, and notes whether the vault is alive:
+// what follows will ask.
 func (tx *Tx) SecretName(v *Vault, name string) (n SecretName, ok bool, err error) {
-	ok, err = tx.row(secretName, []any{v.Serial, strings.ToLower(name)}, n.dest()...)
-	return n, ok, err
+	var vaultDeleted int64
+	ok, err = tx.row(secretNameAndVault, []any{v.Serial, strings.ToLower(name)}, append(n.dest(), &vaultDeleted)...)
+	if err == nil && ok && vaultDeleted == 0 {
+		tx.alive = v.Serial
+	}
+	return n, ok && n.Name != "", err
 }
 
 func (n *SecretName) dest() []any {
