@@ -18,7 +18,8 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/... ./internal/rest/... ./internal/vault/...
 
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
-FUZZTIME  ?= 5s
+# A count: where a time ends while the seeds are still read, Go calls it a failure.
+FUZZTIME  ?= 20000x
 
 .PHONY: help build demo test unit race conformance bench bench-save cross lint fuzz-brief clean
 
@@ -72,7 +73,8 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 fuzz-brief: ## each fuzz target for FUZZTIME
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r f; do \
 	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
-	    echo "$$(dirname $$f) $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$f)" | tail -1; done; done
+	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$f)" 2>&1) || { echo "$$out" >&2; exit 1; }; \
+	    echo "$$target $$(tail -1 <<<"$$out")"; done; done
 
 clean: ## remove what was built
 	rm -rf bin conformance/node/node_modules examples/node/node_modules
