@@ -29,7 +29,8 @@ var migrations embed.FS
 type Config struct {
 	// URL is "sqlite" (or empty) for a file in Dir, or postgres://….
 	URL string
-	// Dir is the plane's data directory; SQLite keeps hawser.db there.
+	// Dir is the plane's data directory, which is taken for this process alone;
+	// SQLite keeps hawser.db there.
 	Dir string
 	// Clock is the plane's clock; nil means the real one.
 	Clock az.Clock
@@ -65,18 +66,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	var writerDB *sql.DB
-	var err error
-	switch {
-	case cfg.URL == "" || cfg.URL == "sqlite":
-		writerDB, err = s.openSQLite(cfg.Dir)
-	case strings.HasPrefix(cfg.URL, "postgres://"), strings.HasPrefix(cfg.URL, "postgresql://"):
-		s.postgres = true
-		writerDB, err = s.openPostgres(cfg.URL)
-	default:
-		err = errors.New("the store must be sqlite or postgres://…")
-	}
+	writerDB, err := s.open(cfg)
 	if err != nil {
+		if s.unlock != nil {
+			s.unlock()
+		}
 		return nil, fmt.Errorf("cannot open the store: %w", err)
 	}
 	if err := s.migrate(ctx, writerDB); err != nil {
@@ -99,6 +93,25 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// open takes the data directory for this process alone, wherever the data are
+// (the audit log and the local socket are there in any case), and opens the
+// database.
+func (s *Store) open(cfg Config) (writerDB *sql.DB, err error) {
+	if cfg.Dir != "" {
+		if s.unlock, err = lockFile(filepath.Join(cfg.Dir, "hawser.lock")); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case cfg.URL == "" || cfg.URL == "sqlite":
+		return s.openSQLite(cfg.Dir)
+	case strings.HasPrefix(cfg.URL, "postgres://"), strings.HasPrefix(cfg.URL, "postgresql://"):
+		s.postgres = true
+		return s.openPostgres(cfg.URL)
+	}
+	return nil, errors.New("the store must be sqlite or postgres://…")
+}
+
 // Close waits for the writes under way and closes the store.
 func (s *Store) Close() error {
 	s.stop()
@@ -119,14 +132,8 @@ func (s *Store) openSQLite(dir string) (*sql.DB, error) {
 	if dir == "" {
 		return nil, errors.New("no data directory was given")
 	}
-	unlock, err := lockFile(filepath.Join(dir, "hawser.lock"))
-	if err != nil {
-		return nil, err
-	}
-	s.unlock = unlock
 	path := filepath.Join(dir, "hawser.db")
 	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		unlock()
 		return nil, err
 	} else {
 		_ = f.Close()
@@ -138,14 +145,12 @@ func (s *Store) openSQLite(dir string) (*sql.DB, error) {
 	}
 	w, err := sql.Open("sqlite", dsn("&_pragma=wal_autocheckpoint(4000)"))
 	if err != nil {
-		unlock()
 		return nil, err
 	}
 	w.SetMaxOpenConns(1)
 	s.db, err = sql.Open("sqlite", dsn("&_pragma=query_only(ON)"))
 	if err != nil {
 		_ = w.Close()
-		unlock()
 		return nil, err
 	}
 	s.db.SetMaxOpenConns(4)
