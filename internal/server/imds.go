@@ -18,6 +18,7 @@ const imdsAddress = "169.254.169.254:80"
 // runTable knows which processes are supervisors (hawser run) of which app:
 // they say so on the local socket, whose peer the kernel names.
 type runTable struct {
+	file string     // where it is kept for the plane's next start; "" keeps nothing
 	mu   sync.Mutex // guards apps
 	apps map[int]supervisor
 }
@@ -29,10 +30,15 @@ type supervisor struct {
 	born string
 }
 
-// note remembers the supervisor behind a local request.
-func (t *runTable) note(pid int, app az.ID) {
+// note remembers the supervisor behind a local request. An error says that it
+// is not kept beyond this plane's end.
+func (t *runTable) note(pid int, app az.ID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := supervisor{app, born(pid)}
+	if t.apps[pid] == now {
+		return nil
+	}
 	if t.apps == nil {
 		t.apps = map[int]supervisor{}
 	}
@@ -41,7 +47,8 @@ func (t *runTable) note(pid int, app az.ID) {
 			delete(t.apps, old)
 		}
 	}
-	t.apps[pid] = supervisor{app, born(pid)}
+	t.apps[pid] = now
+	return t.save()
 }
 
 // of finds the app that a process is part of: that of the nearest supervisor
@@ -115,7 +122,9 @@ func (s *Server) supervised(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p, ok := isLocal(r.Context()); ok && p.pid > 0 {
 			if id, err := az.ParseID(r.URL.Path); err == nil && id.IsType("Microsoft.Web/sites/runtimeEnvironment") {
-				s.runs.note(p.pid, id.Parent())
+				if err := s.runs.note(p.pid, id.Parent()); err != nil {
+					s.cfg.Log.Warn("server: which processes run apps could not be kept for the next start", "error", err)
+				}
 			}
 		}
 		next.ServeHTTP(w, r)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
@@ -69,6 +70,7 @@ type localPeer struct{ pid int }
 // Whoever may connect is the plane's own user or root, and is the
 // administrator; the kernel says so, no secret is needed.
 func (s *Server) listenLocal(h http.Handler) error {
+	s.runs.load(filepath.Join(s.cfg.Data, "runs.json"))
 	path := s.socket()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot replace the local socket: %w", err)
