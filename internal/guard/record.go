@@ -48,10 +48,28 @@ func appendField(b []byte, name, v string) []byte {
 
 const hexDigits = "0123456789abcdef"
 
+// plain are the bytes that stand for themselves in a JSON string.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
 // appendEscaped writes as much of s as fits into a field.
 func appendEscaped(b []byte, s string) []byte {
 	end := len(b) + maxField - len(`\u0000`)
 	for i := 0; i < len(s) && len(b) <= end; {
+		run := i // most of every field needs no escape: copied at once
+		for run < len(s) && plain[s[run]] {
+			run++
+		}
+		if run > i {
+			n := min(run-i, end+1-len(b))
+			b = append(b, s[i:i+n]...)
+			i += n
+			continue
+		}
 		c := s[i]
 		switch {
 		case c == '"' || c == '\\':
@@ -59,9 +77,6 @@ func appendEscaped(b []byte, s string) []byte {
 			i++
 		case c < 0x20 || c == 0x7f:
 			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			i++
-		case c < utf8.RuneSelf:
-			b = append(b, c)
 			i++
 		default:
 			r, n := utf8.DecodeRuneInString(s[i:])

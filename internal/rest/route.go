@@ -154,13 +154,20 @@ func methodWord(m string) string {
 	return m
 }
 
+// Values of headers that every reply shares; nobody appends to them in place,
+// since they have no room.
+var (
+	headerNoSniff = []string{"nosniff"}
+	headerNoStore = []string{"no-store"}
+)
+
 // request wraps r and sets the headers that every reply has.
 func (s *Surface) request(w http.ResponseWriter, r *http.Request) *Request {
 	id := correlationID(r)
 	h := w.Header()
-	h.Set("X-Ms-Request-Id", id)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	h["X-Ms-Request-Id"] = []string{id}
+	h["X-Content-Type-Options"] = headerNoSniff
+	h["Cache-Control"] = headerNoStore
 	if c := r.Header.Get("X-Ms-Client-Request-Id"); validCorrelation(c) {
 		h.Set("X-Ms-Client-Request-Id", c)
 	}
