@@ -52,3 +52,28 @@ func TestADroppedRoleLeavesNoTrapWithTheOwnersRights(t *testing.T) {
 		f.asOwner(t, `alter table trap.kept add column w int`, `drop schema trap cascade`)
 	}
 }
+
+// TestARoleIsRepaired: somebody changed the password of the role at the server.
+func TestARoleIsRepaired(t *testing.T) {
+	onePlane(t, func(t *testing.T, r *rig) {
+		name := r.conn("fix")
+		r.must(boss, "PUT", sites+"web"+linkers+name, r.linkBody("go", Read, ""))
+		who, role := r.identity("web"), "aad_"+name
+		if _, err := r.mustEnter(who, role).Exec(t.Context(), "alter role "+ident(role)+" password 'mine'"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.enter(who, role); err == nil {
+			t.Fatal("the password was not changed, so this proves nothing")
+		}
+		if err := r.Repair(t.Context(), az.MustParseID(servers+"pg1"), role); err != nil {
+			t.Fatal(err)
+		}
+		r.mustEnter(who, role)
+		if _, err := r.f.login(t, role, az.NewSecret("mine")); err == nil {
+			t.Error("the other password is still good")
+		}
+		if err := r.Repair(t.Context(), az.MustParseID(servers+"pg1"), r.f.Owner); err == nil {
+			t.Error("a role that is not ours was repaired")
+		}
+	})
+}

@@ -236,6 +236,35 @@ func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, pi
 	return nil
 }
 
+// Repair gives a role its password back: every session may change its own
+// role's, and the members of a group share one.
+func (c *Connector) Repair(ctx context.Context, server az.ID, role string) error {
+	id := principalID(server, role)
+	return c.locked(ctx, id, func(ctx context.Context) error {
+		p, err := c.principals.Load(ctx, id) // behind the lock: a rotation may just have ended
+		if err != nil {
+			return err
+		}
+		if p == nil || p.Properties.Status != roleReady {
+			return az.Errorf(az.Unavailable, "RoleChanged", "The role is being changed; try again.")
+		}
+		if p.Properties.Rotating {
+			return c.rotate(ctx, id)
+		}
+		srv, err := c.server(ctx, server)
+		if err != nil {
+			return err
+		}
+		conn, err := srv.connect(ctx, "")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+		_, err = ensureRole(ctx, conn, c.spec(p))
+		return err
+	})
+}
+
 // strip takes a silenced role's objects and privileges in the database of the
 // connection.
 func strip(ctx context.Context, conn *pgx.Conn, r roleSpec) error {

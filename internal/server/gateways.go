@@ -28,8 +28,8 @@ func (s *Server) listenGateways(run context.Context) error {
 		Domain: s.names.Suffix(az.SurfacePostgres),
 		OAuth: pg.OAuth{Discovery: s.names.Origin(az.SurfaceLogin) + "/" + s.names.Tenant + "/v2.0/.well-known/openid-configuration",
 			Scope: "https://ossrdbms-aad.database.windows.net/.default"},
-		Terminate: s.parts.connector.Terminate,
-		Log:       s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock,
+		Terminate: s.parts.connector.Terminate, Repair: s.parts.connector.Repair,
+		Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock,
 	})
 	if err != nil {
 		_ = l.Close()

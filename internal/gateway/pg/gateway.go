@@ -32,6 +32,10 @@ type Config struct {
 	// a cancel request and a closed connection did not end: code in the server
 	// can catch the one and does not look at the other. Nil for no such means.
 	Terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
+	// Repair is called when a server refuses a role's password, which any
+	// session of the role can have changed: after it, the login is authorised
+	// and tried once more. Nil for no such means.
+	Repair func(ctx context.Context, server az.ID, user string) error
 	// Log gets one line a refused login; Metrics may be nil.
 	Log     *slog.Logger
 	Metrics *metrics.Set
@@ -68,6 +72,7 @@ type Gateway struct {
 	pool   *pool
 
 	terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
+	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
 
@@ -89,7 +94,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), oauth: c.OAuth,
-		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, ending: make(chan struct{}, 4), pool: newPool(c.Warm), keys: map[uint32]*session{}}
+		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4), pool: newPool(c.Warm), keys: map[uint32]*session{}}
 	_, _ = rand.Read(g.hmac[:]) // never fails: crypto/rand crashes the program instead
 	return g, nil
 }

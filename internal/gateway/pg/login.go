@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/hawser/hawser/internal/az"
@@ -139,6 +140,13 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 	}
 	info.Grant = grant
 	b, err := g.reach(ctx, who, grant, s)
+	if g.repaired(ctx, grant, err) {
+		generation = g.Generation()
+		if info.Grant, err = g.rules.Authorize(ctx, who, info.Target); err != nil {
+			return err
+		}
+		b, err = g.reach(ctx, who, info.Grant, s)
+	}
 	if err != nil {
 		return err
 	}
@@ -156,6 +164,21 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 	}
 	g.Start(&ses.pump)
 	return nil
+}
+
+// repaired reports whether the server refused the role's password and has the
+// right one again.
+func (g *Gateway) repaired(ctx context.Context, grant gateway.Grant, err error) bool {
+	var pe *pgconn.PgError
+	if g.repair == nil || !errors.As(err, &pe) || pe.Code != invalidPassword {
+		return false
+	}
+	if err := g.repair(ctx, grant.Server, grant.User); err != nil {
+		g.log.Warn("a role's password at its server is another one, and could not be set again", "server", grant.Server.Name(), "user", grant.User, "error", err)
+		return false
+	}
+	g.log.Warn("a role's password at its server was another one; it was set again", "server", grant.Server.Name(), "user", grant.User)
+	return true
 }
 
 // admit enters the session, authorising again when rights changed meanwhile.
