@@ -34,6 +34,8 @@ func (a *cli) attachCommand() *cobra.Command {
 					return errors.New("no password came on standard input")
 				}
 				u.User = url.UserPassword(u.User.Username(), strings.TrimRight(line, "\r\n"))
+			} else if _, shown := u.User.Password(); shown {
+				fmt.Fprintln(os.Stderr, "hawser: the password was on the command line, where other users of this machine can see it; --password-stdin avoids that")
 			}
 			switch u.Scheme {
 			case "postgres", "postgresql":
