@@ -120,7 +120,6 @@ func (g *Guard) Explain(ctx context.Context, oid string, a Action, scope az.ID) 
 	if err := g.store.Fresh(ctx); err != nil {
 		return Decision{}, err
 	}
-	// Whoever is asked about may be anybody's invention: nothing is kept.
 	v, err := g.rights.look(ctx, strings.ToLower(oid))
 	if err != nil {
 		return Decision{}, err

@@ -88,7 +88,8 @@ func (r *rights) view(ctx context.Context, oid string) (*view, error) {
 	return v, nil
 }
 
-// look is view without remembering it.
+// look is view for whoever is asked about. One who holds nothing is not
+// remembered: it may be anybody's invention, and of those there is no end.
 func (r *rights) look(ctx context.Context, oid string) (*view, error) {
 	if v, ok := r.views.Load().Load(oid); ok {
 		return v.(*view), nil
@@ -98,7 +99,11 @@ func (r *rights) look(ctx context.Context, oid string) (*view, error) {
 	if err := r.current(ctx); err != nil {
 		return nil, err
 	}
-	return r.build(oid), nil
+	v := r.build(oid)
+	if len(v.scopes) > 0 {
+		r.views.Load().Store(oid, v)
+	}
+	return v, nil
 }
 
 // current brings the picture up to date; mu is held.
