@@ -9,6 +9,9 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
 	"github.com/hawser/hawser/internal/az"
 )
 
@@ -164,10 +167,7 @@ func (w *writer) commit(batch []*write) (errs []error, ok bool) {
 			tx.changes = tx.changes[:before]
 		}
 	}
-	seq, err := w.number(tx)
-	if err == nil {
-		_, err = w.exec(ctx, `commit`)
-	}
+	seq, err := w.finish(tx)
 	if err != nil {
 		w.rollback()
 		return fillErrors(errs, w.broken(err)), true
@@ -230,13 +230,21 @@ func (w *writer) begin(ctx context.Context) error {
 	return err
 }
 
+// finish gives the changes their sequence numbers, stores them and commits.
+func (w *writer) finish(tx *Tx) (first int64, err error) {
+	if w.s.postgres && len(tx.changes) > 0 {
+		return w.finishAtOnce(tx)
+	}
+	if first, err = w.number(tx); err == nil {
+		_, err = w.exec(tx.ctx, `commit`)
+	}
+	return first, err
+}
+
 // number gives the changes their sequence numbers and stores them.
 func (w *writer) number(tx *Tx) (first int64, err error) {
 	if len(tx.changes) == 0 {
 		return 0, nil
-	}
-	if w.s.postgres {
-		return w.numberAtOnce(tx)
 	}
 	n := int64(len(tx.changes))
 	st, err := w.stmt(tx.ctx, `update feed set seq = seq + $1 where id = 1 returning seq`)
@@ -257,24 +265,26 @@ func (w *writer) number(tx *Tx) (first int64, err error) {
 	return first, nil
 }
 
-// numberAtOnce is number for PostgreSQL, where a statement costs a way there
-// and back: the numbers, the rows and the bell in one.
-func (w *writer) numberAtOnce(tx *Tx) (first int64, err error) {
-	topics, keys := make([]string, len(tx.changes)), make([]string, len(tx.changes))
+const numberAtOnce = `with f as (update feed set seq = seq + $1 where id = 1 returning seq),
+	c as (insert into changes (seq, topic, key, at)
+		select f.seq - $1 + u.i, u.topic, u.key, $2 from f, unnest($3::text[], $4::text[]) with ordinality as u(topic, key, i))
+	select seq, pg_notify('hawser_feed', '')::text from f`
+
+// finishAtOnce is finish for PostgreSQL, where a statement costs a way there
+// and back: the numbers, the rows, the bell and the commit in one. If the first
+// statement fails, PostgreSQL does not run the second.
+func (w *writer) finishAtOnce(tx *Tx) (first int64, err error) {
+	n := int64(len(tx.changes))
+	topics, keys := make([]string, n), make([]string, n)
 	for i, c := range tx.changes {
 		topics[i], keys[i] = c.Topic, c.Key
 	}
-	st, err := w.stmt(tx.ctx, `with f as (update feed set seq = seq + $1 where id = 1 returning seq),
-		c as (insert into changes (seq, topic, key, at)
-			select f.seq - $1 + u.i, u.topic, u.key, $2 from f, unnest($3::text[], $4::text[]) with ordinality as u(topic, key, i))
-		select seq, pg_notify('hawser_feed', '')::text from f`)
-	if err != nil {
-		return 0, err
-	}
 	var last int64
 	var bell string
-	n := int64(len(tx.changes))
-	err = st.QueryRowContext(tx.ctx, n, int64(tx.now), topics, keys).Scan(&last, &bell)
+	var b pgx.Batch
+	b.Queue(numberAtOnce, n, int64(tx.now), topics, keys).QueryRow(func(r pgx.Row) error { return r.Scan(&last, &bell) })
+	b.Queue(`commit`)
+	err = w.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(tx.ctx, &b).Close() })
 	return last - n + 1, err
 }
 
