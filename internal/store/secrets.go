@@ -158,23 +158,17 @@ func (tx *Tx) AddSecretVersion(v *Vault, n SecretName, r SecretVersion) error {
 	}
 	tx.changed(TopicSecret, SecretKey(v, r.Name))
 	key := strings.ToLower(r.Name)
-	var err error
+	name := statement{`insert into secret_names (vault, name_key, name, latest, versions, deleted, purge_at)
+		values ($1, $2, $3, $4, 1, 0, 0)`, []any{v.Serial, key, r.Name, r.Version}}
 	if n.Versions > 0 {
-		_, err = tx.exec(`update secret_names set latest = $1, versions = $2 where vault = $3 and name_key = $4`,
-			r.Version, n.Versions+1, v.Serial, key)
-	} else {
-		_, err = tx.exec(`insert into secret_names (vault, name_key, name, latest, versions, deleted, purge_at)
-			values ($1, $2, $3, $4, 1, 0, 0)`, v.Serial, key, r.Name, r.Version)
+		name = statement{`update secret_names set latest = $1, versions = $2 where vault = $3 and name_key = $4`,
+			[]any{r.Version, n.Versions + 1, v.Serial, key}}
 	}
-	if err != nil {
-		return err
-	}
-	_, err = tx.exec(`insert into secret_versions
+	return tx.execAll(name, statement{`insert into secret_versions
 		(vault, name_key, version, number, sealed, content_type, tags, enabled, not_before, expires, created, updated)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		v.Serial, key, r.Version, n.Versions+1, r.Sealed, r.ContentType, r.Tags, r.Enabled,
-		int64(r.NotBefore), int64(r.Expires), int64(r.Created), int64(r.Updated))
-	return err
+		[]any{v.Serial, key, r.Version, n.Versions + 1, r.Sealed, r.ContentType, r.Tags, r.Enabled,
+			int64(r.NotBefore), int64(r.Expires), int64(r.Created), int64(r.Updated)}})
 }
 
 // UpdateSecretVersion writes all of a version but its value.

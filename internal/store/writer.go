@@ -347,10 +347,41 @@ func (w *writer) exec(ctx context.Context, q string, args ...any) (int64, error)
 func (tx *Tx) exec(q string, args ...any) (affected int64, err error) {
 	tx.dirty = true
 	n, err := tx.w.exec(tx.ctx, q, args...)
+	return n, written(err)
+}
+
+// written words what a statement that writes ended with.
+func written(err error) error {
 	if err != nil && IsDuplicate(err) {
-		return 0, az.Errorf(az.Conflict, "Conflict", "Something with this name or id exists already.").Because(err)
+		return az.Errorf(az.Conflict, "Conflict", "Something with this name or id exists already.").Because(err)
 	}
-	return n, fault(err)
+	return fault(err)
+}
+
+// statement is one of several that are written together.
+type statement struct {
+	q    string
+	args []any
+}
+
+// execAll is exec for statements none of which needs the outcome of another:
+// on PostgreSQL they go there together. What comes after a failed one is not
+// run.
+func (tx *Tx) execAll(all ...statement) error {
+	if !tx.w.s.postgres {
+		for _, s := range all {
+			if _, err := tx.exec(s.q, s.args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	tx.dirty = true
+	var b pgx.Batch
+	for _, s := range all {
+		b.Queue(s.q, s.args...)
+	}
+	return written(tx.w.conn.Raw(func(c any) error { return c.(*stdlib.Conn).Conn().SendBatch(tx.ctx, &b).Close() }))
 }
 
 func (tx *Tx) row(q string, args []any, dest ...any) (bool, error) {
