@@ -21,8 +21,10 @@ type session struct {
 	pid    uint32 // the cancel key the client was given; guarded by Gateway.mu
 	secret []byte
 
-	up       walker // the client's goroutine only
-	unsynced bool   // so is this: extended-query messages since the last Sync
+	up walker // the client's goroutine only
+	// unsynced: extended-query messages since the last Sync. The client's
+	// goroutine alone sets it.
+	unsynced atomic.Bool
 
 	// pending counts Query, Sync and FunctionCall messages that no
 	// ReadyForQuery has answered. It is raised before the bytes leave for the
@@ -61,11 +63,11 @@ func (s *session) fromClient(chunk []byte) (int, gateway.Next) {
 		switch kind {
 		case 'Q', 'S', 'F':
 			s.pending.Add(1)
-			s.unsynced = false
+			s.setUnsynced(false)
 		case 'P', 'B', 'D', 'E', 'C':
-			s.unsynced = true
+			s.setUnsynced(true)
 		case 'X':
-			if !cut && body == 0 && s.pending.Load() == 0 && !s.unsynced {
+			if !cut && body == 0 && !s.busy() {
 				return start - 5, gateway.Release
 			}
 			return start, gateway.Leave
@@ -132,8 +134,23 @@ func (s *session) lastWords(r gateway.Reason) []byte {
 	return lastWords(r)
 }
 
-// interrupt stops the running query of a session that was ended.
+// setUnsynced avoids the write, which is dear, where nothing changes.
+func (s *session) setUnsynced(v bool) {
+	if s.unsynced.Load() != v {
+		s.unsynced.Store(v)
+	}
+}
+
+// busy reports whether the backend may have something to do.
+func (s *session) busy() bool { return s.pending.Load() != 0 || s.unsynced.Load() }
+
+// interrupt stops the running query of a session that was ended. One that is
+// idle needs none: when thousands end together, that is thousands of
+// connections to the server less.
 func (s *session) interrupt() {
+	if !s.busy() {
+		return
+	}
 	if err := s.b.cancel(context.Background()); err != nil {
 		s.g.log.Warn("cannot cancel the query of an ended session", "error", err)
 	}

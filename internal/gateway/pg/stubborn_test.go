@@ -2,7 +2,10 @@ package pg_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,5 +60,46 @@ func TestALostRightEndsWhatIgnoresACancel(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the server still runs what the session began")
 		}
+	}
+}
+
+// TestTheEndOfIdleSessionsAsksTheServerNothing: a cancel request is one more
+// connection; thousands of sessions may end together.
+func TestTheEndOfIdleSessionsAsksTheServerNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var reached atomic.Int32
+	go func() { // ends with l
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			reached.Add(1)
+			s, err := net.Dial("tcp", server.Addr())
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(s, c); _ = s.Close() }()
+			go func() { _, _ = io.Copy(c, s); _ = c.Close() }()
+		}
+	}()
+	d := open(t, func(_ *pg.Config, d *door) { d.addrOf = l.Addr().String() })
+	for range 5 {
+		ask(t, d.mustConnect(t, ""), "select 'x'")
+	}
+	d.revoke("app")
+	if n := d.recheck(); n != 5 {
+		t.Errorf("%d sessions ended", n)
+	}
+	for end := time.Now().Add(10 * time.Second); len(d.Sessions()) > 0 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := reached.Load(); n != 5 {
+		t.Errorf("%d connections to the server for 5 sessions", n)
 	}
 }
