@@ -37,7 +37,7 @@ demo: build ## a plane, a real PostgreSQL and an app without a secret, once thro
 test: build unit conformance race ## everything that is judged
 
 unit: ## the tests of the main module, on SQLite and PostgreSQL
-	@scripts/need.sh postgres psql curl node python
+	@scripts/need.sh postgres psql curl az node python
 	$(GO) vet ./...
 	$(GO) test -timeout 15m ./...
 
@@ -46,7 +46,7 @@ race: ## the concurrent packages under the race detector
 	$(GO) test -race -short -timeout 15m $(RACE)
 
 conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
-	@scripts/need.sh postgres psql curl node python
+	@scripts/need.sh postgres psql curl az node python
 	cd conformance/node && npm ci --no-audit --no-fund --loglevel=error
 	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
 	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
-# with one sentence that names the package. Things: postgres psql curl node
+# one sentence that names the package. Things: postgres psql curl az node
 # python race.
 set -euo pipefail
 
 present() {
   case $1 in
     postgres) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ;;
-    psql | curl) command -v "$1" >/dev/null ;;
+    psql | curl | az) command -v "$1" >/dev/null ;;
     node) command -v node >/dev/null && command -v npm >/dev/null ;;
     python) /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, msal, psycopg2' 2>/dev/null ;;
     race) command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] ;;
@@ -19,6 +19,7 @@ packages() {
     postgres) echo postgresql ;;
     psql) echo postgresql-client ;;
     curl) echo curl ;;
+    az) echo azure-cli ;;
     node) echo nodejs npm ;;
     python) echo python3-azure python3-msal python3-psycopg2 ;;
     race) echo gcc libc6-dev ;;
