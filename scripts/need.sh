@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
-# one sentence that names the package. Things: postgres psql curl az node
+# with one sentence that names the package. Things: postgres psql curl az node
 # python race.
 set -euo pipefail
 
