@@ -94,6 +94,10 @@ func refuseLocalServices(_, address string, _ syscall.RawConn) error {
 	// 169.254.0.0/16, fe80::/10, multicast, unspecified; AWS's and Alibaba's
 	// metadata addresses outside of those.
 	ip := ap.Addr().Unmap()
+	if translated := netip.MustParsePrefix("64:ff9b::/96"); translated.Contains(ip) { // to IPv4, RFC 6052
+		b := ip.As16()
+		ip = netip.AddrFrom4([4]byte(b[12:]))
+	}
 	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || ip == netip.MustParseAddr("fd00:ec2::254") || ip == netip.MustParseAddr("100.100.100.200") {
 		return errors.New("the address is not one that an issuer may have")
 	}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,12 @@ func newThrottle(clock az.Clock) *throttle { return &throttle{clock: clock, m: m
 func throttleKeys(client, peer string) (both, alone string) {
 	if len(client) > 64 {
 		client = client[:64]
+	}
+	// An IPv6 host has 2^64 addresses to come from. Source: RFC 4291 §2.5.4.
+	if ip, err := netip.ParseAddr(peer); err == nil && ip.Unmap().Is6() {
+		if net, err := ip.WithZone("").Prefix(64); err == nil {
+			peer = net.String()
+		}
 	}
 	return peer + " " + strings.ToLower(client), peer
 }
