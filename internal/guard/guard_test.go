@@ -500,3 +500,21 @@ func TestRolesRememberFewActions(t *testing.T) {
 		t.Errorf("20,000 questions about inventions left %d bytes", grown)
 	}
 }
+
+// A verification that was cut short has found no fault.
+func TestVerifyCutShortAccusesNobody(t *testing.T) {
+	log, err := guard.OpenLog(context.Background(), guard.LogConfig{Dir: t.TempDir(), Plane: "p1", Key: bytes.Repeat([]byte{7}, 32), Clock: time.Now,
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	if err := log.Append(guard.Event{Kind: guard.EventSystem, Action: "test", Outcome: guard.Allowed}); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if v, err := log.Verify(ended); !az.Is(err, az.Unavailable) || v.Fault != "" {
+		t.Errorf("%+v, %v; want Unavailable and no fault", v, err)
+	}
+}

@@ -423,6 +423,9 @@ func (l *Log) Verify(ctx context.Context) (Verification, error) {
 		v.Records, v.Last = r.Seq, r.At
 		return true
 	})
+	if ctx.Err() != nil {
+		return v, az.Errorf(az.Unavailable, "ServiceUnavailable", "The log could not be read to its end in time; this says nothing about it. Try again.").Because(ctx.Err())
+	}
 	if err != nil && v.Fault == "" {
 		v.Fault = err.Error()
 	}
