@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -55,5 +56,40 @@ func TestAnAppCannotReadItsSupervisorsSecret(t *testing.T) {
 	}
 	if strings.Contains(string(out), env.Admin.ClientSecret) || strings.Contains(string(out), "HAWSER_") {
 		t.Errorf("the app sees what is its supervisor's:\n%s", out)
+	}
+}
+
+// TestAnAppFollowsItsStateAtThePlane: az webapp stop, start and restart mean
+// the process.
+func TestAnAppFollowsItsStateAtThePlane(t *testing.T) {
+	p := hawsertest.Start(t)
+	if r := command(t, p, "app", "create", "web"); r.status != 0 {
+		t.Fatal(r)
+	}
+	c := exec.Command(os.Args[0], "run", "web", "--", "sh", "-c", `echo start; trap 'echo stop; exit 0' TERM; while :; do sleep 0.02; done`)
+	c.Env, c.Stderr = []string{beMain + "=1", "PATH=" + os.Getenv("PATH"), "HAWSER_DATA=" + p.Data}, os.Stderr
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Process.Signal(syscall.SIGTERM); _ = c.Wait() }()
+	lines, plane := bufio.NewScanner(out), p.Client(t)
+	expect := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !lines.Scan() || lines.Text() != w {
+				t.Fatalf("the app said %q, want %q", lines.Text(), w)
+			}
+		}
+	}
+	expect("start")
+	for _, step := range [][]string{{"restart", "stop", "start"}, {"stop", "stop"}, {"start", "start"}} {
+		if err := plane.Action(t.Context(), plane.SiteID("web"), step[0], nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		expect(step[1:]...)
 	}
 }
