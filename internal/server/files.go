@@ -82,11 +82,19 @@ func cutBlock(text, begin, end string) string {
 	if i < 0 {
 		return text
 	}
-	j := strings.Index(text[i:], end+"\n")
-	if j < 0 {
-		return text[:i] // an end that somebody removed: ours was the last block
+	body := text[i+len(begin)+1:]
+	j := strings.Index(body, end+"\n")
+	if k := strings.Index(body, "# hawser begin "); j >= 0 && (k < 0 || j < k) {
+		return text[:i] + body[j+len(end)+1:]
 	}
-	return text[:i] + text[i+j+len(end)+1:]
+	// Somebody removed the end: what looks like our lines is ours, the rest is not.
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "#") || len(strings.Fields(line)) != 2 {
+			break
+		}
+		body = body[len(line):]
+	}
+	return text[:i] + body
 }
 
 // suffixes are the values of suffixes{…} in plane.json: with the port where a

@@ -53,6 +53,16 @@ func TestHostsFileKeepsWhatIsNotOurs(t *testing.T) {
 	if diff := cmp.Diff(before+"\n", read()); diff != "" {
 		t.Error(diff)
 	}
+	// Nor may what stands behind it: another plane's block, a person's lines.
+	const after = "\n10.0.0.7 db db.internal\n"
+	keep("/a", "login.x")
+	keep("/b", "login.y")
+	write(strings.Replace(read(), "# hawser end /a\n", "", 1) + after)
+	keep("/a")
+	want = before + "\n# hawser begin /b\n127.0.0.1 login.y\n# hawser end /b\n" + after
+	if diff := cmp.Diff(want, read()); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func TestConfigRefusesWhatCannotWork(t *testing.T) {
