@@ -103,22 +103,6 @@ func (s *Server) rotate(ctx context.Context, call *arm.Call) (any, error) {
 	return map[string]any{"kek": s.keys.sealer.KEKID(), "dataKeys": s.keys.sealer.Keys()}, nil
 }
 
-// reseal puts what lies under older data keys under the newest, in the
-// background: both open meanwhile.
-func (s *Server) reseal() {
-	s.work.Go(func() {
-		for what, do := range map[string]func(context.Context) (int, error){"secrets": s.parts.vaults.Reseal,
-			"resources": s.parts.arm.Reseal, "signing keys": s.parts.authority.Reseal} {
-			n, err := do(s.run)
-			if err != nil && s.run.Err() == nil {
-				s.cfg.Log.Error("server: not everything was sealed again; rotate again to repeat it", "what", what, "error", err)
-				continue
-			}
-			s.cfg.Log.Info("server: sealed again under the newest data key", "what", what, "rows", n)
-		}
-	})
-}
-
 func (s *Server) status(ctx context.Context, _ *arm.Call) (any, error) {
 	kind := "sqlite"
 	if s.store.Postgres() {

@@ -271,3 +271,18 @@ var (
 	errRotatedElsewhere = errors.New("another plane rotated the keys at the same moment; try again")
 	errNoKEKFile        = errors.New("this plane's KEK does not come from its file: start it with the new KEK, and with the old one in " + envKEKPrevious)
 )
+
+// reseal puts a sealed value under the newest data key.
+func (k *keyring) reseal(place seal.Place, sealed *[]byte, n *int) error {
+	if len(*sealed) == 0 || !k.sealer.NeedsReseal(*sealed) {
+		return nil
+	}
+	plain, err := k.sealer.Open(place, *sealed)
+	if err != nil {
+		return err
+	}
+	defer seal.Wipe(plain)
+	*sealed, err = k.sealer.Seal(place, plain)
+	*n++
+	return err
+}

@@ -170,7 +170,8 @@ func (w *writer) commit(batch []*write) (errs []error, ok bool) {
 	seq, err := w.finish(tx)
 	if err != nil {
 		w.rollback()
-		return fillErrors(errs, w.broken(err)), true
+		_ = w.broken(err)
+		return fillErrors(errs, outcomeUnknown(err)), true
 	}
 	w.s.feed.committed(ctx, seq, tx.changes)
 	return errs, true
@@ -297,6 +298,13 @@ func (w *writer) rollback() {
 	if _, err := w.conn.ExecContext(ctx, `rollback`); err != nil {
 		w.drop()
 	}
+}
+
+// outcomeUnknown words a commit without an answer: the connection may have been
+// lost on the way there or on the way back.
+func outcomeUnknown(err error) error {
+	return az.Errorf(az.Unavailable, "ServiceUnavailable",
+		"The store was lost while it wrote; the change may or may not have been made. Read it again before you repeat it.").Because(err)
 }
 
 // broken drops a connection that may be beyond use and words the error.
