@@ -36,7 +36,7 @@ type result struct {
 func command(t *testing.T, p *hawsertest.Plane, args ...string) result {
 	t.Helper()
 	c := exec.Command(os.Args[0], args...)
-	c.Env = []string{beMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	c.Env = []string{beMain + "=1", "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	if p != nil {
 		c.Env = append(c.Env, "HAWSER_DATA="+p.Data)
 	}

@@ -42,7 +42,7 @@ func TestAnAppCannotReadItsSupervisorsSecret(t *testing.T) {
 	}
 	c := exec.Command(bin, "run", "web", "--", "sh", "-c", `env; curl -sS -H "X-IDENTITY-HEADER: $IDENTITY_HEADER" "$IDENTITY_ENDPOINT?api-version=2019-08-01&resource=https://vault.azure.net"; echo "and $PPID:"; tr '\0' '\n' </proc/$PPID/environ`)
 	c.Dir, c.Stderr = "/", os.Stderr
-	c.Env = []string{beMain + "=1", "PATH=" + os.Getenv("PATH"), "HAWSER_URL=https://" + p.Info.Listen, "HAWSER_CA=" + ca, "HAWSER_DOMAIN=" + p.Info.Domain,
+	c.Env = []string{beMain + "=1", "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "HAWSER_URL=https://" + p.Info.Listen, "HAWSER_CA=" + ca, "HAWSER_DOMAIN=" + p.Info.Domain,
 		"HAWSER_CLIENT_ID=" + env.Admin.ClientID, "HAWSER_CLIENT_SECRET=" + env.Admin.ClientSecret, "HAWSER_TENANT_ID=" + p.Info.TenantID}
 	if os.Geteuid() == 0 { // root reads everything
 		if err := os.Chmod(dir, 0o755); err != nil {
@@ -67,7 +67,7 @@ func TestAnAppFollowsItsStateAtThePlane(t *testing.T) {
 		t.Fatal(r)
 	}
 	c := exec.Command(os.Args[0], "run", "web", "--", "sh", "-c", `echo start; trap 'echo stop; exit 0' TERM; while :; do sleep 0.02; done`)
-	c.Env, c.Stderr = []string{beMain + "=1", "PATH=" + os.Getenv("PATH"), "HAWSER_DATA=" + p.Data}, os.Stderr
+	c.Env, c.Stderr = []string{beMain + "=1", "GORACE=atexit_sleep_ms=0", "PATH=" + os.Getenv("PATH"), "HAWSER_DATA=" + p.Data}, os.Stderr
 	out, err := c.StdoutPipe()
 	if err == nil {
 		err = c.Start()
