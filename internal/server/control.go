@@ -22,6 +22,7 @@ var (
 	rotateSeal  = guard.Control("Hawser.Seal/rotate/action")
 	readStatus  = guard.Control("Hawser.Status/status/read")
 	readEnv     = guard.Control("Hawser.Status/environment/action")
+	makeBackup  = guard.Control("Hawser.Status/backup/action")
 	adminToken  = guard.Control("Hawser.Status/token/action")
 )
 
@@ -35,6 +36,7 @@ func (s *Server) controlRoutes() {
 	a.Handle("POST", "/providers/Hawser.Seal/rotate", rotateSeal, s.rotate)
 	a.Handle("GET", "/providers/Hawser.Status/status", readStatus, s.status)
 	a.Handle("GET", "/providers/Hawser.Status/environment", readEnv, s.environment)
+	a.Handle("POST", "/providers/Hawser.Status/backup", makeBackup, s.backup)
 	a.Handle("POST", "/providers/Hawser.Status/token", adminToken, s.adminToken)
 }
 
@@ -160,4 +162,19 @@ func (s *Server) adminToken(ctx context.Context, call *arm.Call) (any, error) {
 		return nil, err
 	}
 	return map[string]any{"accessToken": t.AccessToken.Reveal(), "expiresOn": t.ExpiresOn.Unix()}, nil
+}
+
+// backup copies the store to a file on the plane's machine, so only for who is
+// there.
+func (s *Server) backup(ctx context.Context, call *arm.Call) (any, error) {
+	if _, ok := isLocal(ctx); !ok {
+		return nil, errNotLocal
+	}
+	var in struct {
+		File string `json:"file"`
+	}
+	if err := call.Decode(&in); err != nil {
+		return nil, err
+	}
+	return nil, s.store.Backup(ctx, in.File)
 }

@@ -78,13 +78,14 @@ func (s *Server) listenIMDS() {
 		s.listens["imds"] = "off"
 		return
 	}
-	l, err := listenLinkLocal(imdsAddress)
+	l, undo, err := listenLinkLocal(imdsAddress)
 	if err != nil {
 		s.listens["imds"] = "off: " + err.Error()
 		s.cfg.Log.Info("server: the metadata address is not served; hawser run --identity imds does without", "reason", err.Error())
 		return
 	}
 	s.listens["imds"] = imdsAddress
+	s.onClose(func(context.Context) { undo() })
 	h := run.IMDSHandler(s.imdsToken, run.IMDSOptions{Name: "hawser", Logger: s.cfg.Log, Clock: s.cfg.Clock})
 	srv := s.httpServer(h)
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }

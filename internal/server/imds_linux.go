@@ -12,17 +12,22 @@ import (
 )
 
 // listenLinkLocal binds the metadata address. A machine that lacks it gets it
-// on its loopback interface, if this process may do that.
-func listenLinkLocal(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+// on its loopback interface, if this process may do that, until undo.
+func listenLinkLocal(address string) (l net.Listener, undo func(), err error) {
+	undo = func() {}
+	l, err = net.Listen("tcp", address)
 	if !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return l, err
+		return l, undo, err
 	}
 	host, _, _ := net.SplitHostPort(address)
 	if out, ierr := exec.Command("ip", "addr", "add", host+"/32", "dev", "lo").CombinedOutput(); ierr != nil {
-		return nil, errors.New("the address is not on this machine and cannot be added: " + firstLine(out, ierr))
+		return nil, undo, errors.New("the address is not on this machine and cannot be added: " + firstLine(out, ierr))
 	}
-	return net.Listen("tcp", address)
+	undo = func() { _ = exec.Command("ip", "addr", "del", host+"/32", "dev", "lo").Run() }
+	if l, err = net.Listen("tcp", address); err != nil {
+		undo()
+	}
+	return l, undo, err
 }
 
 func firstLine(out []byte, err error) string {

@@ -9,8 +9,8 @@ import (
 
 // listenLinkLocal refuses: on this system nobody can tell which process asks,
 // and the metadata address has no secret.
-func listenLinkLocal(string) (net.Listener, error) {
-	return nil, errors.New("this system cannot tell which process asks")
+func listenLinkLocal(string) (l net.Listener, undo func(), err error) {
+	return nil, nil, errors.New("this system cannot tell which process asks")
 }
 
 // born tells nothing: on this system nobody asks.

@@ -60,6 +60,10 @@ func loadKEK(ctx context.Context, cfg *Config, st *store.Store, create bool) (ke
 	}
 	file = filepath.Join(cfg.Data, "kek")
 	kek, err = seal.KEKFromFile(file, create)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("the store is sealed, and no key-encryption key is here: put its file at %s, or give it by %s, the systemd credential %s, or %s",
+			file, envKEK, credentialKEK, envPassphrase)
+	}
 	return kek, previous, file, err
 }
 

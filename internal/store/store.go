@@ -42,6 +42,7 @@ type Config struct {
 type Store struct {
 	postgres bool
 	url      string
+	file     string  // SQLite's
 	db       *sql.DB // reads
 	clock    az.Clock
 	log      *slog.Logger
@@ -133,6 +134,7 @@ func (s *Store) openSQLite(dir string) (*sql.DB, error) {
 		return nil, errors.New("no data directory was given")
 	}
 	path := filepath.Join(dir, "hawser.db")
+	s.file = path
 	if f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return nil, err
 	} else {
