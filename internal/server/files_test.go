@@ -95,11 +95,20 @@ func TestDataDirectoryMustBeOurs(t *testing.T) {
 	if err := checkPrivate(dir); err != nil {
 		t.Error(err)
 	}
-	if err := os.Chmod(dir, 0o750); err != nil {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPrivate(dir); err != nil {
+		t.Errorf("an empty directory as mkdir makes it: %v", err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("it was not closed to others: %v %v", info.Mode(), err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "something"), nil, 0o600), os.Chmod(dir, 0o750)); err != nil {
 		t.Fatal(err)
 	}
 	if checkPrivate(dir) == nil {
-		t.Error("a directory that a group may read was accepted")
+		t.Error("a directory with something in it that a group may read was accepted")
 	}
 	if os.Geteuid() != 0 {
 		return // only root can give a directory away

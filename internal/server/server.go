@@ -108,7 +108,9 @@ func (s *Server) start(ctx, run context.Context) error {
 
 // checkPrivate refuses a data directory that others may look into or that is
 // another user's: it holds the local socket, which is the administrator's, and
-// the KEK, and its owner can put links where the plane writes.
+// the KEK, and its owner can put links where the plane writes. An empty one,
+// as mkdir makes it, is closed to others; one with anything in it might be no
+// plane's at all, so its rights are left alone.
 func checkPrivate(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // rights there are not in the mode
@@ -117,13 +119,20 @@ func checkPrivate(dir string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("the data directory %s can be read by other users; run chmod 700 on it", dir)
-	}
 	if uid, ok := ownerOf(info); ok && uid != os.Geteuid() {
 		return fmt.Errorf("the data directory %s belongs to another user (%d); run the plane as that user, or run chown -R on it", dir, uid)
 	}
-	return nil
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	inside, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if len(inside) > 0 {
+		return fmt.Errorf("the data directory %s can be read by other users; run chmod 700 on it", dir)
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 // openState opens the store, the keys and the certificate authorities.
