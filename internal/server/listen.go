@@ -60,6 +60,26 @@ func (s *Server) listen(run context.Context) error {
 	return nil
 }
 
+// maxSocketPath bounds a Unix socket's path. Source: sun_path has 104 bytes on
+// BSD and macOS, 108 on Linux, the zero at the end included.
+const maxSocketPath = 103
+
+// socketPath is in the data directory; where that lies too deep for a socket, in
+// a short directory of its own, which plane.json names.
+func (s *Server) socketPath() (string, error) {
+	s.socket = filepath.Join(s.cfg.Data, "hawser.sock")
+	if len(s.socket) <= maxSocketPath {
+		return s.socket, nil
+	}
+	dir, err := os.MkdirTemp("", "hawser-") // 0700
+	if err != nil {
+		return "", fmt.Errorf("cannot make a place for the local socket: %w", err)
+	}
+	s.onClose(func(context.Context) { _ = os.RemoveAll(dir) })
+	s.socket = filepath.Join(dir, "hawser.sock")
+	return s.socket, nil
+}
+
 // localKey marks connections of the local socket in a request's context.
 type localKey struct{}
 
@@ -71,13 +91,16 @@ type localPeer struct{ pid int }
 // administrator; the kernel says so, no secret is needed.
 func (s *Server) listenLocal(h http.Handler) error {
 	s.runs.load(filepath.Join(s.cfg.Data, "runs.json"))
-	path := s.socket()
+	path, err := s.socketPath()
+	if err != nil {
+		return err
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cannot replace the local socket: %w", err)
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return fmt.Errorf("cannot listen on the local socket (its path may have 100 characters): %w", err)
+		return fmt.Errorf("cannot listen on the local socket: %w", err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return err

@@ -49,6 +49,7 @@ type Server struct {
 	runs     runTable
 	replies  sync.Map          // reply → *counted
 	listens  map[string]string // gateway → address
+	socket   string            // the local socket's path
 	run      context.Context   // ends when the plane stops
 	stop     context.CancelFunc
 	closers  []func(context.Context) // run in reverse
@@ -224,7 +225,6 @@ func (s *Server) openAzureNames(ctx context.Context) (cert []byte, err error) {
 
 func (s *Server) caFile() string   { return filepath.Join(s.cfg.Data, "ca.pem") }
 func (s *Server) caBundle() string { return filepath.Join(s.cfg.Data, "ca-bundle.pem") }
-func (s *Server) socket() string   { return filepath.Join(s.cfg.Data, "hawser.sock") }
 
 // URL is the base of the management surface.
 func (s *Server) URL() string { return s.names.Origin(az.SurfaceManagement) }
@@ -233,7 +233,7 @@ func (s *Server) URL() string { return s.names.Origin(az.SurfaceManagement) }
 func (s *Server) Plane() client.Plane {
 	n := s.names
 	return client.Plane{
-		PID: os.Getpid(), Socket: s.socket(), Listen: s.https.Addr().String(), Domain: n.Domain, TenantID: n.Tenant,
+		PID: os.Getpid(), Socket: s.socket, Listen: s.https.Addr().String(), Domain: n.Domain, TenantID: n.Tenant,
 		SubscriptionID: n.Subscription, ChallengeTenant: n.ChallengeTenant, Authority: n.Origin(az.SurfaceLogin),
 		ResourceManager: n.Origin(az.SurfaceManagement), Graph: n.Origin(az.SurfaceGraph), Portal: n.Origin(az.SurfacePortal),
 		Suffixes: suffixes(n), CAFile: s.caFile(), CABundle: s.caBundle(), AzureNames: s.cfg.AzureNames,
