@@ -125,16 +125,20 @@ func definitionID(ctx context.Context, c *client.Client, role string) (string, e
 	return all[0].ID, nil
 }
 
+// assignmentOf finds what people's words for role, principal and scope mean.
+func assignmentOf(ctx context.Context, c *client.Client, role, to, at string) (def, who, scope string, err error) {
+	if def, err = definitionID(ctx, c, role); err != nil {
+		return "", "", "", err
+	}
+	if who, err = principalOf(ctx, c, to); err != nil {
+		return "", "", "", err
+	}
+	scope, err = scopeOf(ctx, c, at)
+	return def, who, scope, err
+}
+
 func (a *cli) roleAssign(ctx context.Context, c *client.Client, role, to, at string) error {
-	def, err := definitionID(ctx, c, role)
-	if err != nil {
-		return err
-	}
-	who, err := principalOf(ctx, c, to)
-	if err != nil {
-		return err
-	}
-	scope, err := scopeOf(ctx, c, at)
+	def, who, scope, err := assignmentOf(ctx, c, role, to, at)
 	if err != nil {
 		return err
 	}
@@ -151,15 +155,7 @@ func (a *cli) roleAssign(ctx context.Context, c *client.Client, role, to, at str
 }
 
 func (a *cli) roleRemove(ctx context.Context, c *client.Client, role, to, at string) error {
-	def, err := definitionID(ctx, c, role)
-	if err != nil {
-		return err
-	}
-	who, err := principalOf(ctx, c, to)
-	if err != nil {
-		return err
-	}
-	scope, err := scopeOf(ctx, c, at)
+	def, who, scope, err := assignmentOf(ctx, c, role, to, at)
 	if err != nil {
 		return err
 	}
