@@ -328,7 +328,7 @@ func (a *API) AssignRole(tx *store.Tx, scope az.ID, oid string, kind az.Principa
 	id = scope.Child("providers", "Microsoft.Authorization", "roleAssignments", az.NamedGUID("role assignment", scope.Key(), oid, role))
 	r := &Resource[assignmentProperties]{ID: id, Properties: assignmentProperties{RoleDefinitionID: a.roles.home(role).String(),
 		PrincipalID: oid, PrincipalType: string(kind), Scope: scope.String(), CreatedBy: by, UpdatedBy: by}}
-	rows, err := tx.Resources(store.ResourceQuery{Type: guard.RoleAssignmentType})
+	rows, err := tx.Resources(store.ResourceQuery{Type: guard.RoleAssignmentType, Parent: scope})
 	if err != nil {
 		return id, false, err
 	}
