@@ -19,13 +19,14 @@ const module = "github.com/hawser/hawser/"
 // its own, so that code which reads strangers' bytes can reach no secret by any
 // import, and the whole can be read from the bottom up.
 var floors = map[string]int{
-	"cmd/hawser": 8, "hawsertest": 8,
-	"internal/server":    7,
-	"internal/connector": 6,
-	"internal/site":      5, "internal/easyauth": 5,
-	"internal/vault": 4, "internal/authority": 4,
-	"internal/arm": 3, "internal/directory": 3,
-	"internal/guard": 2, "internal/gateway/pg": 2, "internal/portal": 2,
+	"cmd/hawser": 9, "hawsertest": 9,
+	"internal/server":    8,
+	"internal/connector": 7,
+	"internal/site":      6, "internal/easyauth": 6,
+	"internal/vault": 5, "internal/authority": 5,
+	"internal/signin": 4,
+	"internal/arm":    3, "internal/directory": 3,
+	"internal/guard": 2, "internal/gateway/pg": 2, "internal/portal": 2, "internal/arm/template": 2,
 	"internal/rest": 1, "internal/store": 1, "internal/gateway": 1, "internal/run": 1,
 	"internal/az": 0, "internal/seal": 0, "client": 0,
 }

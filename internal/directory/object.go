@@ -40,6 +40,81 @@ type Facts struct {
 	AppRoles       []AppRole `json:"appRoles,omitempty"`
 	Tags           []string  `json:"tags,omitempty"`
 	Notes          string    `json:"notes,omitempty"`
+	Registration
+
+	// ValidFrom is the time before which nothing that a user signed in for holds:
+	// sessions, refresh tokens and access tokens. Source: Graph's
+	// signInSessionsValidFromDateTime.
+	ValidFrom az.Micros `json:"validFrom,omitempty"`
+	// Assigned lets in only whom the application is assigned to (a service
+	// principal's appRoleAssignmentRequired).
+	Assigned bool `json:"assigned,omitempty"`
+	// FirstParty is a service principal of the platform itself: one of its
+	// resources (Graph, Key Vault …) or of its command line clients. It has no
+	// application here; its Registration stands for one.
+	FirstParty bool `json:"firstParty,omitempty"`
+	// From says which outside provider a user was matched or made from: its
+	// issuer and the subject there, parted by a space.
+	From string `json:"from,omitempty"`
+}
+
+// Registration is how an application signs people in and what it offers to
+// others. The fields are Graph's: web.redirectUris, spa.redirectUris,
+// publicClient.redirectUris and so on.
+type Registration struct {
+	WebURIs      []string `json:"webUris,omitempty"`
+	SPAURIs      []string `json:"spaUris,omitempty"`
+	NativeURIs   []string `json:"nativeUris,omitempty"`
+	LogoutURL    string   `json:"logoutUrl,omitempty"`
+	ImplicitID   bool     `json:"implicitId,omitempty"`   // enableIdTokenIssuance
+	PublicClient bool     `json:"publicClient,omitempty"` // isFallbackPublicClient
+	// GroupClaims is groupMembershipClaims: "", None, SecurityGroup, All,
+	// ApplicationGroup or DirectoryRole, several parted by commas.
+	GroupClaims   string           `json:"groupClaims,omitempty"`
+	OptionalID    []OptionalClaim  `json:"optionalId,omitempty"`     // optionalClaims.idToken
+	OptionalToken []OptionalClaim  `json:"optionalAccess,omitempty"` // optionalClaims.accessToken
+	Scopes        []Scope          `json:"scopes,omitempty"`         // api.oauth2PermissionScopes
+	Preauthorized []Preauthorized  `json:"preauthorized,omitempty"`  // api.preAuthorizedApplications
+	Known         []string         `json:"known,omitempty"`          // api.knownClientApplications
+	Required      []RequiredAccess `json:"required,omitempty"`       // requiredResourceAccess
+}
+
+// OptionalClaim is a claim that an application asks for in its tokens.
+type OptionalClaim struct {
+	Name       string   `json:"name"`
+	Source     string   `json:"source,omitempty"`
+	Essential  bool     `json:"essential"`
+	Properties []string `json:"additionalProperties"`
+}
+
+// Scope is a delegated permission that an application offers.
+type Scope struct {
+	ID               string `json:"id"`
+	Value            string `json:"value"`
+	Type             string `json:"type"` // User, or Admin where only an administrator may consent
+	Enabled          bool   `json:"isEnabled"`
+	AdminDisplayName string `json:"adminConsentDisplayName,omitempty"`
+	AdminDescription string `json:"adminConsentDescription,omitempty"`
+	UserDisplayName  string `json:"userConsentDisplayName,omitempty"`
+	UserDescription  string `json:"userConsentDescription,omitempty"`
+}
+
+// Preauthorized is a client that needs no consent for some scopes.
+type Preauthorized struct {
+	AppID  string   `json:"appId"`
+	Scopes []string `json:"delegatedPermissionIds"` // ids of scopes
+}
+
+// RequiredAccess is what an application says that it needs of a resource.
+type RequiredAccess struct {
+	Resource string         `json:"resourceAppId"`
+	Access   []RequiredRole `json:"resourceAccess"`
+}
+
+// RequiredRole is one scope ("Scope") or app role ("Role") of RequiredAccess.
+type RequiredRole struct {
+	ID   string `json:"id"`
+	Type string `json:"type"`
 }
 
 // AppRole is a role that an application declares for its own use.
