@@ -39,6 +39,8 @@ type Directory struct {
 	objects *cache[*Object]
 	clients *cache[*Client]
 	names   *cache[*Object] // by identifier URI
+	grants  *cache[[]Grant] // by client "/" user
+	roles   *cache[[]held]  // app roles by principal
 
 	mu       sync.Mutex        // guards clientOf
 	clientOf map[string]string // object id → application id of the cached client it is part of
@@ -53,7 +55,7 @@ func New(cfg Config) *Directory {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Directory{cfg: cfg, store: cfg.Store, objects: newCache[*Object](), clients: newCache[*Client](),
-		names: newCache[*Object](), clientOf: map[string]string{}}
+		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), clientOf: map[string]string{}}
 	cfg.Store.Listen(d.note)
 	return d
 }
@@ -66,6 +68,8 @@ func (d *Directory) note(changes []store.Change) {
 			d.objects.dropAll()
 			d.clients.dropAll()
 			d.names.dropAll()
+			d.grants.dropAll()
+			d.roles.dropAll()
 			d.mu.Lock()
 			clear(d.clientOf)
 			d.mu.Unlock()
@@ -76,6 +80,14 @@ func (d *Directory) note(changes []store.Change) {
 		case store.TopicCredential:
 			owner, _, _ := strings.Cut(c.Key, "/")
 			d.dropClient(owner)
+		case store.TopicGrant:
+			if strings.HasSuffix(c.Key, "/") { // everybody's
+				d.grants.dropAll()
+			} else {
+				d.grants.drop(c.Key)
+			}
+		case store.TopicAppRole:
+			d.roles.drop(c.Key)
 		}
 	}
 }
@@ -195,6 +207,31 @@ func (d *Directory) byApp(ctx context.Context, kind az.PrincipalKind, appID stri
 		return nil, err
 	}
 	return fromRow(r)
+}
+
+// UserByUPN returns the person with a user principal name, in any case.
+func (d *Directory) UserByUPN(ctx context.Context, upn string) (*Object, bool, error) {
+	if checkText("userPrincipalName", upn, 320) != nil || upn == "" {
+		return nil, false, nil
+	}
+	r, ok, err := d.store.ObjectByUPN(ctx, upn)
+	if err != nil || !ok || r.Kind != string(az.User) {
+		return nil, false, err
+	}
+	o, err := fromRow(r)
+	return o, err == nil, err
+}
+
+// Facts are the application's; a first-party client has none, so its service
+// principal's stand for them. They are shared: they must not be changed.
+func (c *Client) Facts() *Facts {
+	switch {
+	case c.Application != nil:
+		return &c.Application.Facts
+	case c.Principal != nil:
+		return &c.Principal.Facts
+	}
+	return &Facts{}
 }
 
 // Find lists objects as they are in the store now.

@@ -46,6 +46,9 @@ type Facts struct {
 	// sessions, refresh tokens and access tokens. Source: Graph's
 	// signInSessionsValidFromDateTime.
 	ValidFrom az.Micros `json:"validFrom,omitempty"`
+	// MustChange asks for a new password at the next sign-in. Source: Graph's
+	// passwordProfile.forceChangePasswordNextSignIn.
+	MustChange bool `json:"mustChange,omitempty"`
 	// Assigned lets in only whom the application is assigned to (a service
 	// principal's appRoleAssignmentRequired).
 	Assigned bool `json:"assigned,omitempty"`
@@ -154,7 +157,7 @@ func (o *Object) row() (store.Object, error) {
 		return store.Object{}, fmt.Errorf("cannot write directory object %s: %w", o.ID, err)
 	}
 	r := store.Object{ID: o.ID, Kind: string(o.Kind), AppID: o.AppID, NameKey: strings.ToLower(o.Name),
-		UPNKey: strings.ToLower(o.UPN), Enabled: o.Enabled, Body: b}
+		UPNKey: strings.ToLower(o.UPN), MailKey: strings.ToLower(o.Mail), Enabled: o.Enabled, Body: b}
 	if !o.Resource.IsRoot() {
 		r.Resource = o.Resource.Key()
 	}

@@ -67,6 +67,25 @@ func setPassword(tx *store.Tx, user, hash string) error {
 	return tx.PutCredential(store.Credential{Owner: user, ID: passwordID, Kind: string(password), Hash: []byte(hash), Body: []byte("{}")})
 }
 
+// SetPassword gives a person a new password, as a hash of HashPassword, and
+// ends what was signed in for with the old one: sessions, refresh tokens and
+// access tokens.
+func (d *Directory) SetPassword(tx *store.Tx, user, hash string) error {
+	return d.setPassword(tx, user, hash, false)
+}
+
+func (d *Directory) setPassword(tx *store.Tx, user, hash string, mustChange bool) error {
+	o, err := existing(tx, az.User, user)
+	if err != nil {
+		return err
+	}
+	o.ValidFrom, o.MustChange = tx.Now(), mustChange
+	if err := d.Update(tx, o); err != nil {
+		return err
+	}
+	return setPassword(tx, o.ID, hash)
+}
+
 // noPassword is compared with where there is no person, so that finding out
 // who exists takes as long as failing.
 var noPassword = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"

@@ -44,6 +44,9 @@ func (s *Server) firstStart(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.parts.directory.Start(ctx); err != nil {
+		return err
+	}
 	return s.parts.arm.EnsureGroup(ctx, defaultGroup)
 }
 

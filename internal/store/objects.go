@@ -16,6 +16,7 @@ type Object struct {
 	AppID    string // lower-case GUID; "" for people and groups
 	NameKey  string // folded display name
 	UPNKey   string // folded user principal name; "" if none
+	MailKey  string // folded address, written only; "" if none
 	Resource string // folded ARM id behind a managed identity; "" if none
 	Enabled  bool
 	Body     []byte
@@ -40,6 +41,7 @@ func orNull(s string) any {
 const (
 	objectByID       = `select ` + objectColumns + ` from objects where id = $1`
 	objectByApp      = `select ` + objectColumns + ` from objects where kind = $1 and app_id = $2`
+	objectByUPN      = `select ` + objectColumns + ` from objects where upn_key = $1`
 	objectByResource = `select ` + objectColumns + ` from objects where resource_key = $1`
 	objectByName     = `select ` + objectColumns + ` from objects where id = (select object from object_names where name = $1)`
 )
@@ -68,6 +70,12 @@ func (tx *Tx) ObjectByApp(kind, appID string) (o Object, ok bool, err error) {
 	return o, ok, err
 }
 
+// ObjectByUPN reads the user with a user principal name.
+func (s *Store) ObjectByUPN(ctx context.Context, upn string) (o Object, ok bool, err error) {
+	ok, err = s.row(ctx, objectByUPN, []any{strings.ToLower(upn)}, o.dest()...)
+	return o, ok, err
+}
+
 // ObjectByResource reads the managed identity of an ARM resource.
 func (tx *Tx) ObjectByResource(id az.ID) (o Object, ok bool, err error) {
 	ok, err = tx.row(objectByResource, []any{id.Key()}, o.dest()...)
@@ -84,24 +92,50 @@ func (s *Store) ObjectByName(ctx context.Context, name string) (o Object, ok boo
 // kind), user principal name or resource is taken.
 func (tx *Tx) InsertObject(o Object) error {
 	tx.changed(TopicObject, o.ID)
-	_, err := tx.exec(`insert into objects (id, kind, app_id, name_key, upn_key, resource_key, enabled, body, created, updated)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`,
-		o.ID, o.Kind, orNull(o.AppID), o.NameKey, orNull(o.UPNKey), orNull(o.Resource), o.Enabled, string(o.Body), int64(tx.now))
+	_, err := tx.exec(`insert into objects (id, kind, app_id, name_key, upn_key, resource_key, enabled, body, created, updated, name_sort, upn_sort, mail_sort)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)`,
+		o.ID, o.Kind, orNull(o.AppID), o.NameKey, orNull(o.UPNKey), orNull(o.Resource), o.Enabled, string(o.Body), int64(tx.now),
+		[]byte(o.NameKey), []byte(o.UPNKey), []byte(o.MailKey))
 	return err
 }
 
 // UpdateObject writes what may change of an object: names, state and body.
 func (tx *Tx) UpdateObject(o Object) error {
 	tx.changed(TopicObject, o.ID)
-	_, err := tx.exec(`update objects set name_key = $1, upn_key = $2, enabled = $3, body = $4, updated = $5 where id = $6`,
-		o.NameKey, orNull(o.UPNKey), o.Enabled, string(o.Body), int64(tx.now), o.ID)
+	_, err := tx.exec(`update objects set name_key = $1, upn_key = $2, enabled = $3, body = $4, updated = $5,
+		name_sort = $6, upn_sort = $7, mail_sort = $8 where id = $9`,
+		o.NameKey, orNull(o.UPNKey), o.Enabled, string(o.Body), int64(tx.now), []byte(o.NameKey), []byte(o.UPNKey), []byte(o.MailKey), o.ID)
 	return err
 }
 
-// DeleteObject removes an object with its further names and credentials. It is
-// no error if there is none.
+// UnsortedObjects returns some objects that were written before objects could
+// be sorted: UpdateObject makes each whole.
+func (tx *Tx) UnsortedObjects(limit int) (out []Object, err error) {
+	for _, kind := range []string{"User", "Group", "ServicePrincipal", "Application"} {
+		err = tx.rows(`select `+objectColumns+` from objects where kind = $1 and name_sort is null limit $2`, []any{kind, int64(limit)}, objectInto(&out))
+		if err != nil || len(out) > 0 {
+			break
+		}
+	}
+	return out, err
+}
+
+func objectInto(out *[]Object) func(*sql.Rows) error {
+	return func(r *sql.Rows) error {
+		var o Object
+		err := r.Scan(o.dest()...)
+		*out = append(*out, o)
+		return err
+	}
+}
+
+// DeleteObject removes an object with its further names, its credentials, its
+// ownerships and what it was granted or grants. It is no error if there is none.
 func (tx *Tx) DeleteObject(id string) (deleted bool, err error) {
 	tx.changed(TopicObject, id)
+	if err := tx.removePeople(id); err != nil {
+		return false, err
+	}
 	if _, err := tx.exec(`delete from object_names where object = $1`, id); err != nil {
 		return false, err
 	}
@@ -140,54 +174,35 @@ type ObjectQuery struct {
 }
 
 func (q ObjectQuery) sql() (string, []any) {
-	var where []string
-	var args []any
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + itoa(len(args))
-	}
-	for _, c := range []struct{ cond, v string }{{"kind = ", q.Kind}, {"name_key = ", strings.ToLower(q.Name)},
-		{"upn_key = ", strings.ToLower(q.UPN)}, {"app_id = ", strings.ToLower(q.AppID)}, {"id > ", q.After}} {
-		if c.v != "" {
-			where = append(where, c.cond+arg(c.v))
-		}
+	w := &where{}
+	w.eq("kind", q.Kind)
+	w.eq("name_key", strings.ToLower(q.Name))
+	w.eq("upn_key", strings.ToLower(q.UPN))
+	w.eq("app_id", strings.ToLower(q.AppID))
+	if q.After != "" {
+		w.add("id > "+w.arg(q.After), true)
 	}
 	if q.Prefix != "" {
-		// substr counts characters in both databases; like would need its
-		// wildcards escaped, and ranges depend on the collation.
-		p := strings.ToLower(q.Prefix)
-		where = append(where, "substr(name_key, 1, "+itoa(len([]rune(p)))+") = "+arg(p))
+		w.prefix("name_sort", strings.ToLower(q.Prefix))
 	}
 	if !q.Resource.IsRoot() {
-		where = append(where, "resource_key = "+arg(q.Resource.Key()))
+		w.eq("resource_key", q.Resource.Key())
 	}
-	if len(q.IDs) > 0 {
-		in := make([]string, len(q.IDs))
-		for i, id := range q.IDs {
-			in[i] = arg(id)
-		}
-		where = append(where, "id in ("+strings.Join(in, ", ")+")")
-	}
-	text := `select ` + objectColumns + ` from objects`
-	if len(where) > 0 {
-		text += ` where ` + strings.Join(where, " and ")
-	}
-	text += ` order by id`
-	if q.Limit > 0 {
-		text += ` limit ` + arg(int64(q.Limit))
-	}
-	return text, args
+	w.in("id", q.IDs)
+	return `select ` + objectColumns + ` from objects` + w.text() + ` order by id` + w.limit(q.Limit), w.args
+}
+
+// prefix selects what begins with p in a column of bytes.
+func (w *where) prefix(column, p string) {
+	end := []byte(p)
+	end[len(end)-1]++ // the bytes of UTF-8 stay below 0xff
+	w.add(column+" >= "+w.arg([]byte(p))+" and "+column+" < "+w.arg(end), true)
 }
 
 // Objects lists objects.
 func (s *Store) Objects(ctx context.Context, q ObjectQuery) ([]Object, error) {
 	text, args := q.sql()
 	var out []Object
-	err := s.rows(ctx, text, args, func(r *sql.Rows) error {
-		var o Object
-		err := r.Scan(o.dest()...)
-		out = append(out, o)
-		return err
-	})
+	err := s.rows(ctx, text, args, objectInto(&out))
 	return out, err
 }
