@@ -38,6 +38,7 @@ var goClients = map[string]func(ctx context.Context, args []string) error{
 	"database": goDatabase,
 	"hold":     goHold,
 	"features": goFeatures,
+	"visit":    goVisit,
 }
 
 func goClient(name string, args []string) int {

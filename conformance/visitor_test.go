@@ -1,0 +1,405 @@
+package conformance
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+// visitor is a person at a browser without JavaScript: it follows redirects,
+// keeps cookies, and sends the plain forms of the pages, filled in.
+type visitor struct {
+	Person  person `json:"person"`
+	CA      string `json:"ca"`      // file that it trusts
+	Domain  string `json:"domain"`  // whose names are at 127.0.0.1
+	Code    string `json:"code"`    // what it types where a device's code is asked for
+	Decline bool   `json:"decline"` // its answer where it is asked to agree
+	// Loopback lets it go on to a program that waits at localhost. Elsewhere it
+	// stops at the first address that is not the plane's.
+	Loopback bool `json:"loopback"`
+
+	http   *http.Client
+	at     *url.URL
+	status int
+	doc    *html.Node
+	text   string   // what a person reads
+	trail  []string // titles of the pages
+	left   *url.URL // where it was sent outside; form_post fields as the query
+}
+
+// maxPages is more than any sign-in takes.
+const maxPages = 25
+
+// visit makes a browser for somebody.
+func (p *plane) visit(who person) *visitor {
+	p.t.Helper()
+	v := &visitor{Person: who, CA: p.env.CAFile, Domain: p.env.Domain}
+	if err := v.init(); err != nil {
+		p.t.Fatal(err)
+	}
+	return v
+}
+
+func (v *visitor) init() error {
+	ca, err := os.ReadFile(v.CA)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return fmt.Errorf("%s holds no certificate", v.CA)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	v.http = &http.Client{Jar: jar, Timeout: commandLimit,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				if host, port, err := net.SplitHostPort(address); err == nil && v.ours(host) {
+					address = net.JoinHostPort("127.0.0.1", port)
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}}}
+	return nil
+}
+
+func (v *visitor) ours(host string) bool { return strings.HasSuffix(host, "."+v.Domain) }
+
+// open goes to an address and on to where it redirects.
+func (v *visitor) open(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	if v.at != nil {
+		u = v.at.ResolveReference(u)
+	}
+	return v.request(http.MethodGet, u, nil)
+}
+
+func (v *visitor) request(method string, u *url.URL, form url.Values) error {
+	from := v.at
+	for range maxPages {
+		loopback := u.Hostname() == "localhost" || u.Hostname() == "127.0.0.1"
+		if !v.ours(u.Hostname()) && !(v.Loopback && loopback) {
+			if form != nil {
+				u.RawQuery = form.Encode()
+			}
+			v.left = u
+			return nil
+		}
+		next, err := v.once(method, u, form, from)
+		if err != nil || next == nil {
+			return err
+		}
+		method, u, form = http.MethodGet, next, nil
+	}
+	return fmt.Errorf("%s redirects without end", u)
+}
+
+// once sends one request; next is where the answer redirects, if it does.
+func (v *visitor) once(method string, u *url.URL, form url.Values, from *url.URL) (next *url.URL, err error) {
+	req, err := http.NewRequest(method, u.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "text/html,application/xhtml+xml")
+	req.Header.Set("Sec-Fetch-Mode", "navigate")
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if from != nil && method == http.MethodPost { // as browsers do
+		site := "cross-site"
+		if from.Host == u.Host {
+			site = "same-origin"
+		}
+		req.Header.Set("Sec-Fetch-Site", site)
+		req.Header.Set("Origin", from.Scheme+"://"+from.Host)
+	}
+	resp, err := v.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if where, err := resp.Location(); err == nil {
+		return where, nil
+	}
+	v.at, v.status = u, resp.StatusCode
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if v.doc, err = html.Parse(strings.NewReader(string(body))); err != nil {
+		return nil, err
+	}
+	v.text = words(v.doc)
+	v.trail = append(v.trail, title(v.doc))
+	return nil, nil
+}
+
+// form is one of a page, with the values that it would send.
+type form struct {
+	node    *html.Node
+	action  string
+	method  string
+	values  url.Values
+	inputs  []*html.Node
+	buttons []*html.Node
+}
+
+func (v *visitor) forms() []*form {
+	var all []*form
+	for n := range v.doc.Descendants() {
+		if n.Type == html.ElementNode && n.Data == "form" {
+			all = append(all, readForm(n))
+		}
+	}
+	return all
+}
+
+func readForm(n *html.Node) *form {
+	f := &form{node: n, action: attribute(n, "action"), method: strings.ToUpper(attribute(n, "method")), values: url.Values{}}
+	for c := range n.Descendants() {
+		if c.Type != html.ElementNode || has(c, "disabled") {
+			continue
+		}
+		switch kind := attribute(c, "type"); {
+		case c.Data == "button" || c.Data == "input" && kind == "submit":
+			f.buttons = append(f.buttons, c)
+		case c.Data == "input":
+			f.inputs = append(f.inputs, c)
+			if (kind != "checkbox" && kind != "radio") || has(c, "checked") {
+				f.values.Add(attribute(c, "name"), attribute(c, "value"))
+			}
+		}
+	}
+	return f
+}
+
+// input finds one by type or by what a browser would fill in.
+func (f *form) input(kind string) *html.Node {
+	for _, i := range f.inputs {
+		if attribute(i, "type") == kind {
+			return i
+		}
+		for word := range strings.FieldsSeq(attribute(i, "autocomplete")) {
+			if word == kind {
+				return i
+			}
+		}
+	}
+	return nil
+}
+
+// button finds one by what it says, in any of some ways.
+func (f *form) button(says ...string) *html.Node {
+	for _, b := range f.buttons {
+		text := strings.ToLower(words(b) + " " + attribute(b, "aria-label"))
+		for _, s := range says {
+			if strings.Contains(text, strings.ToLower(s)) {
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// send sends a form as a click on one of its buttons does; nil is the first.
+func (v *visitor) send(f *form, button *html.Node) error {
+	if button == nil && len(f.buttons) > 0 {
+		button = f.buttons[0]
+	}
+	action := f.action
+	if button != nil {
+		if name := attribute(button, "name"); name != "" {
+			f.values.Set(name, attribute(button, "value"))
+		}
+		if a := attribute(button, "formaction"); a != "" {
+			action = a
+		}
+	}
+	u, err := v.at.Parse(action)
+	if err != nil {
+		return err
+	}
+	if f.method != http.MethodPost {
+		u.RawQuery = f.values.Encode()
+		return v.request(http.MethodGet, u, nil)
+	}
+	return v.request(http.MethodPost, u, f.values)
+}
+
+// arrive opens an address and does what each page asks for, until there is a
+// page that asks for nothing, or the way leads outside.
+func (v *visitor) arrive(address string) error {
+	if err := v.open(address); err != nil {
+		return err
+	}
+	for range maxPages {
+		if v.left != nil {
+			return nil
+		}
+		more, err := v.answer()
+		if err != nil {
+			return fmt.Errorf("%w\nthe pages were %q, the last %s: %d %s", err, v.trail, v.at, v.status, v.text)
+		}
+		if !more {
+			return nil
+		}
+	}
+	return fmt.Errorf("no end of pages: %q", v.trail)
+}
+
+var errStuck = errors.New("the visitor knows no answer to this page")
+
+// answer fills in the page's form.
+func (v *visitor) answer() (more bool, err error) {
+	if v.status >= http.StatusBadRequest {
+		return false, nil
+	}
+	forms := v.forms()
+	for _, f := range forms { // form_post: a form for somebody else, which only needs sending
+		if u, err := v.at.Parse(f.action); err == nil && u.Host != v.at.Host {
+			return true, v.send(f, nil)
+		}
+	}
+	for _, f := range forms { // what is filled in
+		if f.input("password") != nil || f.input("current-password") != nil {
+			return true, v.signIn(f)
+		}
+		if i := f.input("one-time-code"); i != nil && strings.Contains(v.at.Path, "device") && v.Code != "" {
+			f.values.Set(attribute(i, "name"), v.Code)
+			return true, v.send(f, nil)
+		}
+		if i := f.input("username"); i != nil {
+			f.values.Set(attribute(i, "name"), v.Person.UPN)
+			return true, v.send(f, f.button("next", "continue", "sign in"))
+		}
+		if i := f.input("text"); i != nil && v.Code != "" {
+			f.values.Set(attribute(i, "name"), v.Code)
+			return true, v.send(f, nil)
+		}
+	}
+	for _, f := range forms { // what is agreed to
+		yes, no := f.button("accept", "allow", "approve", "continue", "yes"), f.button("cancel", "decline", "deny", "no")
+		if yes == nil {
+			continue
+		}
+		if v.Decline {
+			return true, v.send(f, no)
+		}
+		return true, v.send(f, yes)
+	}
+	for _, f := range forms { // who it is
+		if b := f.button(v.Person.UPN); b != nil {
+			return true, v.send(f, b)
+		}
+	}
+	return false, nil
+}
+
+func (v *visitor) signIn(f *form) error {
+	if i := f.input("username"); i != nil {
+		f.values.Set(attribute(i, "name"), v.Person.UPN)
+	}
+	i := f.input("current-password")
+	if i == nil {
+		i = f.input("password")
+	}
+	name := attribute(i, "name")
+	for _, title := range v.trail[:len(v.trail)-1] {
+		if title == v.trail[len(v.trail)-1] && strings.Contains(strings.ToLower(v.text), "incorrect") {
+			return errStuck
+		}
+	}
+	f.values.Set(name, v.Person.Password)
+	return v.send(f, nil)
+}
+
+// goVisit is the visitor as a program of its own, which MSAL opens as its
+// browser: URL. It prints where it was sent.
+func goVisit(_ context.Context, args []string) error {
+	v := &visitor{}
+	if err := json.Unmarshal([]byte(os.Getenv("VISITOR")), v); err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		v.Code = args[1]
+	}
+	if err := v.init(); err != nil {
+		return err
+	}
+	if err := v.arrive(args[0]); err != nil {
+		return err
+	}
+	if v.left != nil {
+		fmt.Println(v.left)
+	} else {
+		fmt.Println(v.status, v.text)
+	}
+	return nil
+}
+
+// asJSON is what the program reads from VISITOR.
+func (v *visitor) asJSON(t testing.TB) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func attribute(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func has(n *html.Node, name string) bool {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return true
+		}
+	}
+	return false
+}
+
+func words(n *html.Node) string {
+	var b strings.Builder
+	for c := range n.Descendants() {
+		if c.Type == html.TextNode && (c.Parent == nil || c.Parent.Data != "style" && c.Parent.Data != "script" && c.Parent.Data != "title") {
+			b.WriteString(c.Data + " ")
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+func title(n *html.Node) string {
+	for c := range n.Descendants() {
+		if c.Type == html.ElementNode && c.Data == "title" {
+			if c.FirstChild != nil {
+				return strings.TrimSpace(c.FirstChild.Data)
+			}
+		}
+	}
+	return ""
+}
