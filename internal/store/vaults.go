@@ -18,7 +18,7 @@ type Vault struct {
 	RetentionDays   int
 	PurgeProtection bool
 	RBAC            bool   // false: access policies
-	Body            []byte // JSON of the resource, for a deleted vault
+	Body            []byte // JSON: of a deleted vault its resource, of a live one its access policies
 	Created         az.Micros
 	Deleted         az.Micros // 0: it lives
 	PurgeAt         az.Micros // 0: it lives

@@ -42,22 +42,12 @@ type sku struct {
 	Name   string `json:"name"`
 }
 
-type accessPolicy struct {
-	TenantID      string          `json:"tenantId"`
-	ObjectID      string          `json:"objectId"`
-	ApplicationID string          `json:"applicationId,omitempty"`
-	Permissions   json.RawMessage `json:"permissions"`
-}
-
 type networkACLs struct {
 	Bypass        string            `json:"bypass,omitempty"`
 	DefaultAction string            `json:"defaultAction,omitempty"`
 	IPRules       []json.RawMessage `json:"ipRules"`
 	NetworkRules  []json.RawMessage `json:"virtualNetworkRules"`
 }
-
-// maxPolicies is Key Vault's limit of access policies in a vault.
-const maxPolicies = 1024
 
 // Register gives the front door the vaults and their other addresses.
 func (v *Vaults) Register(api *arm.API) {
@@ -68,7 +58,8 @@ func (v *Vaults) Register(api *arm.API) {
 // Types are the vaults' ARM types, without the routes that Register adds.
 func (v *Vaults) Types() []arm.AnyType {
 	return []arm.AnyType{arm.Define(Type, versions, arm.Hooks[properties]{
-		Check: v.checkVault, Apply: v.applyVault, Delete: v.deleteVault, View: v.viewVault})}
+		Check: v.checkVault, Apply: v.applyVault, Delete: v.deleteVault, View: v.viewVault,
+		Documents: v.policyDocuments()})}
 }
 
 type resource = arm.Resource[properties]
@@ -129,7 +120,7 @@ func (v *Vaults) checkVault(ctx context.Context, c *arm.Call, r, old *resource) 
 	if old != nil {
 		was = &old.Properties
 	}
-	for _, check := range []func(was *properties) error{p.checkBasics(v.names.Tenant), p.checkPolicies, p.checkRetention, p.checkNetwork} {
+	for _, check := range []func(was *properties) error{p.checkBasics(v.names.Tenant), p.checkModel(c.Version, v.names.Tenant), p.checkRetention, p.checkNetwork} {
 		if err := check(was); err != nil {
 			return err
 		}
@@ -164,33 +155,28 @@ func (p *properties) checkBasics(tenant string) func(*properties) error {
 	}
 }
 
-// checkPolicies decides between roles and access policies. Where a request
-// says neither, it means roles, as the newest api-version has it, unless it
-// brings policies.
-func (p *properties) checkPolicies(was *properties) error {
-	if len(p.AccessPolicies) > maxPolicies {
-		return armInvalid("BadRequest", "A vault can have at most %d access policies.", maxPolicies)
-	}
-	if p.AccessPolicies == nil {
-		p.AccessPolicies = []accessPolicy{}
-	}
-	for i := range p.AccessPolicies {
-		a := &p.AccessPolicies[i]
-		if !az.IsGUID(a.ObjectID) || a.TenantID != "" && !az.IsGUID(a.TenantID) || a.ApplicationID != "" && !az.IsGUID(a.ApplicationID) {
-			return armInvalid("BadRequest", "An access policy must have a GUID as its 'objectId', and as 'tenantId' and 'applicationId' if they are given.")
+// rolesByDefault is the api-version from which a vault that is made without a
+// word about it goes by roles. Source: Key Vault 2026-02-01, "default access
+// control"; before, the default is access policies.
+const rolesByDefault = "2026-02-01"
+
+// checkModel decides between roles and access policies. A request that does
+// not say leaves a vault as it is. A call of another package has no
+// api-version, and means roles.
+func (p *properties) checkModel(version, tenant string) func(*properties) error {
+	return func(was *properties) error {
+		if p.AccessPolicies == nil {
+			p.AccessPolicies = []accessPolicy{}
 		}
-		if len(a.Permissions) == 0 {
-			a.Permissions = json.RawMessage(`{}`)
+		if p.RBAC == nil {
+			rbac := version == "" || version >= rolesByDefault
+			if was != nil {
+				rbac = was.rbac()
+			}
+			p.RBAC = &rbac
 		}
+		return checkPolicies(p.AccessPolicies, tenant)
 	}
-	if p.RBAC == nil {
-		rbac := len(p.AccessPolicies) == 0
-		if was != nil {
-			rbac = was.rbac()
-		}
-		p.RBAC = &rbac
-	}
-	return nil
 }
 
 func (p *properties) rbac() bool { return p.RBAC != nil && *p.RBAC }
@@ -299,7 +285,10 @@ func (v *Vaults) applyVault(tx *store.Tx, r, old *resource) error {
 	}
 	row.Location, row.RetentionDays = r.Location, *r.Properties.RetentionDays
 	row.RBAC, row.PurgeProtection = r.Properties.rbac(), r.Properties.purgeProtected()
-	row.Body, row.Deleted, row.PurgeAt = nil, 0, 0
+	row.Deleted, row.PurgeAt = 0, 0
+	if row.Body, err = storedPolicies(&r.Properties); err != nil {
+		return err
+	}
 	return tx.PutVault(row)
 }
 

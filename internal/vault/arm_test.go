@@ -72,13 +72,13 @@ func (d *door) ask(oid, method, path, body string) armReply {
 	return d.askAt("management.hawser.test:8443", oid, method, path, body)
 }
 
-func (d *door) askAt(host, oid, method, path, body string) armReply {
+func (d *door) askAt(host, oid, method, path, body string, version ...string) armReply {
 	d.t.Helper()
 	var in io.Reader
 	if body != "" {
 		in = strings.NewReader(body)
 	}
-	req := httptest.NewRequest(method, "https://"+host+path+"?api-version=2023-07-01", in)
+	req := httptest.NewRequest(method, "https://"+host+path+"?api-version="+append(version, "2023-07-01")[0], in)
 	req.Header.Set("Authorization", oid)
 	w := httptest.NewRecorder()
 	d.arm.ServeHTTP(w, req)
@@ -192,16 +192,21 @@ func TestVaultRules(t *testing.T) {
 	d.refusal(400, "LocationRequired", "PUT", inG1+"vaults/kv1", `{"properties":{}}`)
 	d.refusal(404, "DeletedVaultNotFound", "PUT", inG1+"vaults/kv1", with(`"createMode":"recover"`))
 
-	// Neither roles nor policies asked for: roles. Policies brought: policies,
-	// which are shown but open nothing.
-	if p := d.want(200, "PUT", inG1+"vaults/kv1", with(`"softDeleteRetentionInDays":7`)); p.Properties["enableRbacAuthorization"] != true {
+	// Neither roles nor policies asked for: policies, as in Azure, but roles
+	// from the api-version on that has them as its default.
+	if p := d.want(200, "PUT", inG1+"vaults/kv1", with(`"softDeleteRetentionInDays":7`)); p.Properties["enableRbacAuthorization"] != false {
 		t.Errorf("without a word: %s", p.raw)
 	}
-	p := d.want(200, "PUT", inG1+"vaults/kv2", with(`"accessPolicies":[{"tenantId":"`+tenant+`","objectId":"`+officer+`","permissions":{"secrets":["all"]}}]`))
+	if p := d.askAt("management.hawser.test:8443", owner, "PUT", inG2+"vaults/kv4", with(``), "2026-02-01"); p.status != 200 || p.Properties["enableRbacAuthorization"] != true {
+		t.Errorf("without a word, newest version: %s", p.raw)
+	}
+	d.want(200, "DELETE", inG2+"vaults/kv4", "")
+	p := d.want(200, "PUT", inG1+"vaults/kv2", with(`"accessPolicies":[{"tenantId":"`+tenant+`","objectId":"`+stranger+`","permissions":{"secrets":["all"]}}]`))
 	if p.Properties["enableRbacAuthorization"] != false || len(p.Properties["accessPolicies"].([]any)) != 1 {
 		t.Errorf("with policies: %s", p.raw)
 	}
 	d.refused(d.send(officer, "GET", "https://kv2.vault.hawser.test/secrets/s1/?api-version=7.4", ""), 403, "Forbidden", "AccessDenied", "")
+	d.must(404, d.send(stranger, "GET", "https://kv2.vault.hawser.test/secrets/s1/?api-version=7.4", ""))
 	// Changing between the two takes the right to assign roles.
 	d.grant(guard.RoleContributor, user, az.Root)
 	if p := d.ask(user, "PATCH", inG1+"vaults/kv2", `{"properties":{"enableRbacAuthorization":true}}`); p.status != 403 {

@@ -40,7 +40,7 @@ func (v *Vaults) backup(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actBackup, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actBackup, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	rows, err := v.store.SecretBackup(ctx, c.vault, name, maxBackupVersions+1)
@@ -81,7 +81,7 @@ func (b *backupBlob) wipe() {
 }
 
 func (v *Vaults) restore(ctx context.Context, c call) (any, error) {
-	if err := v.allow(ctx, c.Caller, actRestore, c.vault, c.vault.ID); err != nil {
+	if err := v.allow(ctx, c.Caller, actRestore, c.live, c.vault.ID); err != nil {
 		return nil, err
 	}
 	var body struct {

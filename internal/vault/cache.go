@@ -32,7 +32,7 @@ type cache struct {
 	limit    int // bytes that each half may hold
 
 	mu         sync.RWMutex // guards everything below
-	vaults     map[string]*store.Vault
+	vaults     map[string]*live
 	young, old map[cacheKey]entry // young becomes old when it is full; old is then dropped
 	size       int                // of young
 }
@@ -57,7 +57,7 @@ func newCache(limit int) *cache {
 	if limit == 0 {
 		limit = DefaultCacheBytes
 	}
-	return &cache{seed: maphash.MakeSeed(), limit: limit / 2, vaults: map[string]*store.Vault{},
+	return &cache{seed: maphash.MakeSeed(), limit: limit / 2, vaults: map[string]*live{},
 		young: map[cacheKey]entry{}, old: map[cacheKey]entry{}}
 }
 
@@ -100,14 +100,14 @@ func (c *cache) forgetVaults() {
 	c.mu.Unlock()
 }
 
-func (c *cache) vault(name string) *store.Vault {
+func (c *cache) vault(name string) *live {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.vaults[name]
 }
 
 // putVault remembers a vault unless a change came since gen was read.
-func (c *cache) putVault(name string, vt *store.Vault, gen uint32) {
+func (c *cache) putVault(name string, vt *live, gen uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.vaultGen.Load() == gen && len(c.vaults) < maxVaults {

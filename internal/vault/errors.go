@@ -7,7 +7,6 @@ import (
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
-	"github.com/hawser/hawser/internal/store"
 )
 
 // The texts are Key Vault's own, since tools match on them.
@@ -62,11 +61,11 @@ func callerText(p az.Principal) string {
 
 // allow is the first line of every operation: it decides, records, and words
 // a refusal as Key Vault does, with what was missing at its end.
-func (v *Vaults) allow(ctx context.Context, caller az.Principal, a guard.Action, vt *store.Vault, scope az.ID) error {
+func (v *Vaults) allow(ctx context.Context, caller az.Principal, a action, vt *live, scope az.ID) error {
 	if !vt.RBAC {
-		return v.refusePolicies(ctx, caller, a, vt, scope)
+		return v.allowByPolicy(ctx, caller, a, vt, scope)
 	}
-	err := v.guard.Check(ctx, caller, a, scope)
+	err := v.guard.Check(ctx, caller, a.Action, scope)
 	if err == nil {
 		return nil
 	}
@@ -86,16 +85,22 @@ func (v *Vaults) allow(ctx context.Context, caller az.Principal, a guard.Action,
 		callerText(caller), a.Name, scope, vt.Name, vt.Location, caller.ObjectID, role).Because(err)
 }
 
-// refusePolicies answers for vaults whose access policies would decide.
-func (v *Vaults) refusePolicies(ctx context.Context, caller az.Principal, a guard.Action, vt *store.Vault, scope az.ID) error {
-	const reason = "the vault uses access policies, which are not served yet"
-	err := v.guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: caller, Action: a.Name, Where: scope.String(),
-		Outcome: guard.Refused, Reason: reason})
-	if err != nil {
+// allowByPolicy is allow for vaults that go by access policies: roles that
+// name data actions count for nothing there.
+func (v *Vaults) allowByPolicy(ctx context.Context, caller az.Principal, a action, vt *live, scope az.ID) error {
+	err := v.guard.CheckPolicy(ctx, caller, a.Action, scope, func(holder string) (string, bool) {
+		return vt.policies.holds(holder, caller.AppID, a.policy)
+	})
+	if _, denied := guard.AsDenied(err); !denied {
 		return err
 	}
-	return forbidden("AccessDenied", "Caller %s is not authorized on key vault '%s;location=%s': %s."+
-		" Set the vault's enableRbacAuthorization to true and assign a role instead.", callerText(caller), vt.Name, vt.Location, reason)
+	groups, gerr := v.guard.Groups(ctx, caller.ObjectID)
+	if gerr != nil {
+		return gerr
+	}
+	return forbidden("AccessDenied", "The user, group or application 'appid=%s;oid=%s;numgroups=%d;iss=%s' does not have secrets %s permission on key vault '%s;location=%s'."+
+		" For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287",
+		caller.AppID, caller.ObjectID, len(groups), caller.Issuer(), a.policy.word(), vt.Name, vt.Location).Because(err)
 }
 
 // onTheWire gives an error the code that Key Vault's clients know.

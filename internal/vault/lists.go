@@ -81,7 +81,7 @@ func (v *Vaults) listDeleted(ctx context.Context, c call) (any, error) {
 }
 
 func (v *Vaults) listSecrets(ctx context.Context, c call, deleted bool) (any, error) {
-	if err := v.allow(ctx, c.Caller, actLook, c.vault, c.vault.ID); err != nil {
+	if err := v.allow(ctx, c.Caller, actLook, c.live, c.vault.ID); err != nil {
 		return nil, err
 	}
 	p, err := v.pageOf(&c, "secrets/"+strconv.FormatBool(deleted))
@@ -102,7 +102,7 @@ func (v *Vaults) versions(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actLook, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actLook, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	p, err := v.pageOf(&c, "versions/"+fold(name))

@@ -16,16 +16,28 @@ import (
 	"github.com/hawser/hawser/internal/store"
 )
 
+// action is something that can be done to secrets: as roles name it, and as
+// access policies do.
+type action struct {
+	guard.Action
+	policy secretRights
+}
+
+func secretAction(name string, policy secretRights) action {
+	return action{guard.Data(guard.ActionVaultSecretsRoot + name + "/action"), policy}
+}
+
 // The data actions. Update is a kind of set, as Key Vault has it.
 var (
-	actGet     = guard.Data(guard.ActionVaultSecretsRoot + "getSecret/action")
-	actSet     = guard.Data(guard.ActionVaultSecretsRoot + "setSecret/action")
-	actLook    = guard.Data(guard.ActionVaultSecretsRoot + "readMetadata/action")
-	actDelete  = guard.Data(guard.ActionVaultSecretsRoot + "delete/action")
-	actBackup  = guard.Data(guard.ActionVaultSecretsRoot + "backup/action")
-	actRestore = guard.Data(guard.ActionVaultSecretsRoot + "restore/action")
-	actRecover = guard.Data(guard.ActionVaultSecretsRoot + "recover/action")
-	actPurge   = guard.Data(guard.ActionVaultSecretsRoot + "purge/action")
+	actGet     = secretAction("getSecret", mayGet)
+	actSet     = secretAction("setSecret", maySet)
+	actLook    = secretAction("readMetadata", mayList)
+	actLookOne = secretAction("readMetadata", mayGet) // a deleted secret: policies name it get
+	actDelete  = secretAction("delete", mayDelete)
+	actBackup  = secretAction("backup", mayBackup)
+	actRestore = secretAction("restore", mayRestore)
+	actRecover = secretAction("recover", mayRecover)
+	actPurge   = secretAction("purge", mayPurge)
 )
 
 // read checks, then loads, then looks whether the version is enabled. A secret
@@ -34,12 +46,12 @@ var (
 // valid or expired.
 //
 // The sealed value may lie in buf, which is scratch space.
-func (v *Vaults) read(ctx context.Context, caller az.Principal, vt *store.Vault, name, version string, buf []byte) (store.SecretVersion, seal.Place, error) {
+func (v *Vaults) read(ctx context.Context, caller az.Principal, vt *live, name, version string, buf []byte) (store.SecretVersion, seal.Place, error) {
 	scope := vt.ID.Child("secrets", name)
 	if err := v.allow(ctx, caller, actGet, vt, scope); err != nil {
 		return store.SecretVersion{}, seal.Place{}, err
 	}
-	r, err := v.load(ctx, vt, name, fold(version), buf)
+	r, err := v.load(ctx, &vt.Vault, name, fold(version), buf)
 	if err != nil {
 		return r, seal.Place{}, err
 	}
@@ -120,7 +132,7 @@ func (v *Vaults) get(ctx context.Context, c call) (any, error) {
 	}
 	buf := scratch.Get().(*buffers)
 	defer buf.done()
-	r, place, err := v.read(ctx, c.Caller, c.vault, name, version, buf.sealed[:0])
+	r, place, err := v.read(ctx, c.Caller, c.live, name, version, buf.sealed[:0])
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +165,7 @@ func (v *Vaults) set(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actSet, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actSet, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	var body change
@@ -213,7 +225,7 @@ func (v *Vaults) update(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, version); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actSet, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actSet, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	var body change
@@ -251,7 +263,7 @@ func (v *Vaults) delete(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actDelete, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actDelete, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	var r store.SecretVersion
@@ -298,7 +310,7 @@ func (v *Vaults) getDeleted(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actLook, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actLookOne, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	r, ok, err := v.store.Secret(ctx, c.vault, name, "")
@@ -313,7 +325,7 @@ func (v *Vaults) recover(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actRecover, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actRecover, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	var r store.SecretVersion
@@ -336,7 +348,7 @@ func (v *Vaults) purge(ctx context.Context, c call) (any, error) {
 	if err := checkName(name, ""); err != nil {
 		return nil, err
 	}
-	if err := v.allow(ctx, c.Caller, actPurge, c.vault, c.scope(name)); err != nil {
+	if err := v.allow(ctx, c.Caller, actPurge, c.live, c.scope(name)); err != nil {
 		return nil, err
 	}
 	err := v.store.Write(ctx, func(tx *store.Tx) error {

@@ -59,7 +59,8 @@ func (v *Vaults) routes() []rest.Route {
 type call struct {
 	*rest.Request
 	host  *host
-	vault *store.Vault
+	live  *live
+	vault *store.Vault // the same
 }
 
 // scope is the secret that the request names, as RBAC sees it.
@@ -82,7 +83,7 @@ func (v *Vaults) handle(op func(context.Context, call) (any, error)) func(contex
 		if err != nil {
 			return nil, err
 		}
-		reply, err := op(ctx, call{req, h, vt})
+		reply, err := op(ctx, call{req, h, vt, &vt.Vault})
 		if err != nil {
 			return nil, onTheWire(err)
 		}

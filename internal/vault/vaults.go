@@ -107,21 +107,25 @@ func (v *Vaults) Get(ctx context.Context, caller az.Principal, vaultName, secret
 }
 
 // vault finds a live vault by name.
-func (v *Vaults) vault(ctx context.Context, name string) (*store.Vault, error) {
+func (v *Vaults) vault(ctx context.Context, name string) (*live, error) {
 	name = fold(name)
 	if vt := v.cache.vault(name); vt != nil {
 		return vt, nil
 	}
 	gen := v.cache.vaultGen.Load()
-	vt, ok, err := v.store.Vault(ctx, name)
+	row, ok, err := v.store.Vault(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if !ok || vt.Deleted != 0 {
+	if !ok || row.Deleted != 0 {
 		return nil, vaultNotFound()
 	}
-	v.cache.putVault(name, &vt, gen)
-	return &vt, nil
+	vt, err := newLive(row)
+	if err != nil {
+		return nil, err
+	}
+	v.cache.putVault(name, vt, gen)
+	return vt, nil
 }
 
 // Surface serves https://{vault}.vault.D. The caller sets Verify.

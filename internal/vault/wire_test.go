@@ -254,23 +254,6 @@ func TestScopeOfOneSecret(t *testing.T) {
 	r.must(403, r.do(stranger, "GET", "/secrets", ""))
 }
 
-func TestAccessPolicyVaultIsClosed(t *testing.T) {
-	r := sqliteRig(t)
-	r.set("s1", "v")
-	r.putVault(store.Vault{Name: "kv1", Serial: 7, ID: kvID, Location: "local", RetentionDays: 90})
-	p := r.refused(r.do(officer, "GET", "/secrets/s1/", ""), 403, "Forbidden", "AccessDenied", "enableRbacAuthorization")
-	if strings.Contains(p.Raw, `"v"`) {
-		t.Error("the value is in the refusal")
-	}
-	var last guard.Record
-	if err := r.guard.Audit().Each(context.Background(), 0, func(_ []byte, rec guard.Record) bool { last = rec; return true }); err != nil {
-		t.Fatal(err)
-	}
-	if last.Outcome != guard.Refused || last.Who != officer || !strings.Contains(last.Reason, "access policies") {
-		t.Errorf("the refusal is recorded as %+v", last)
-	}
-}
-
 func TestGetForReferences(t *testing.T) {
 	r := sqliteRig(t)
 	ctx := context.Background()
