@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,11 @@ type role struct {
 	ready  bool
 	admin  bool
 	scopes map[string]az.ID // by database
+	// through are the roles of groups that it is a member of on the server, by
+	// folded id; syncing: the server may have others. person: it has no other use.
+	through []string
+	syncing bool
+	person  bool
 	// password is opened when the first who may use it asks.
 	password atomic.Pointer[az.Secret]
 }
@@ -45,6 +51,8 @@ type roleCache struct {
 	gen   uint64 // counts drops: what was read before one is not kept
 	byKey map[roleKey]*role
 	byID  map[string]roleKey // folded resource id
+	// groups are the roles of groups, by folded id of the server.
+	groups map[string]*groupRoles
 }
 
 type roleKey struct{ server, name string }
@@ -78,8 +86,12 @@ func (r *roleCache) drop(id string) {
 	defer r.mu.Unlock()
 	r.gen++
 	if id == "" {
-		r.byKey, r.byID = nil, nil
+		r.byKey, r.byID, r.groups = nil, nil, nil
 		return
+	}
+	server, _, _ := strings.Cut(id, "/principals/")
+	if g := r.groups[server]; g != nil {
+		g.stale[id] = struct{}{}
 	}
 	delete(r.byKey, r.byID[id])
 	delete(r.byID, id)
@@ -142,26 +154,51 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, server, dat
 	if err := c.cfg.Store.Fresh(ctx); err != nil {
 		return Backend{}, err
 	}
-	srv, err := c.find(ctx, who, server, database, user)
+	t, err := c.find(ctx, who, server, database, user)
 	if err != nil {
 		return Backend{}, err
 	}
-	r, err := c.roleNamed(ctx, srv, user)
-	if err != nil {
-		return Backend{}, err
-	}
-	scope, err := c.mayTake(ctx, who, srv, r, database, user)
+	scope, err := c.mayTake(ctx, who, t, database)
 	if err != nil {
 		return Backend{}, err
 	}
 	if err := c.decide(ctx, who, scope, again); err != nil {
 		return Backend{}, err
 	}
+	r, srv := t.role, t.srv
+	if !t.inStep() {
+		if r, err = c.step(ctx, t, again); err != nil {
+			return Backend{}, err
+		}
+	}
 	password, err := c.passwordOf(ctx, r)
 	if err != nil {
 		return Backend{}, err
 	}
 	return Backend{Server: srv.id, Addr: srv.addr, TLS: srv.tls, User: r.name, Password: password, Database: database}, nil
+}
+
+// step brings a person's role in step with his groups. A role that stands in
+// its way will do so again: to the client that is a refusal.
+func (c *Connector) step(ctx context.Context, t taking, again bool) (*role, error) {
+	if again {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, recheckTime)
+		defer cancel()
+	}
+	r, err := c.bringInStep(ctx, t.person, t.srv.id, t.user)
+	switch code, reason := wordsOf(err); {
+	case err == nil && r == nil:
+		return nil, az.Errorf(az.Forbidden, "RoleNotMapped", "No group's role is the person's any more.")
+	case code == "RoleExists", code == "RoleOfAnotherPrincipal", code == "MembershipOfAnother":
+		rerr := c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: az.Principal{ObjectID: t.person, TenantID: c.cfg.Names.Tenant, Kind: az.User},
+			Action: actionPersonRole, Where: t.srv.id.String(), Outcome: guard.Refused, Reason: reason})
+		if rerr != nil {
+			return nil, rerr
+		}
+		return nil, az.Errorf(az.Forbidden, code, "%s", reason).Because(err)
+	}
+	return r, err
 }
 
 // decide asks the guard. About an open session it asks quietly first: every
@@ -179,12 +216,15 @@ func (c *Connector) decide(ctx context.Context, who az.Principal, scope az.ID, a
 
 // mayTake says at which scope the login is to be decided, if the role is mapped
 // to the principal for the database. A refusal is recorded.
-func (c *Connector) mayTake(ctx context.Context, who az.Principal, srv *served, r *role, database, user string) (az.ID, error) {
+func (c *Connector) mayTake(ctx context.Context, who az.Principal, t taking, database string) (az.ID, error) {
 	reason, code := "", "RoleNotMapped"
-	scope, known := r.scope(srv, database)
+	srv, r, user := t.srv, t.role, t.user
+	scope, known := t.scope(database)
 	switch {
 	case !srv.entra:
 		reason = "authentication by token is turned off for the server"
+	case len(t.through) > 0 && known:
+		return scope, nil // it is his own name, and his groups' roles are for the database
 	case r == nil || !r.ready:
 		reason = "the role is not mapped to anybody"
 	case !known:
@@ -231,47 +271,46 @@ func (c *Connector) holds(ctx context.Context, oid string, r *role) (bool, error
 	return r.holder == oid, nil
 }
 
-// find returns a server by the name a client gave. A client that gives none,
-// because it connects to an address, means the only server there is, or the
-// only one on which the role it asks for is its own.
-func (c *Connector) find(ctx context.Context, who az.Principal, name, database, user string) (*served, error) {
+// find returns what is asked for on the server of the name a client gave. A
+// client that gives none, because it connects to an address, means the only
+// server there is, or the only one on which the role it asks for is its own.
+func (c *Connector) find(ctx context.Context, who az.Principal, name, database, user string) (taking, error) {
 	all := c.known.Load()
 	if all == nil {
 		var err error
 		if all, err = c.readServers(ctx); err != nil {
-			return nil, err
+			return taking{}, err
 		}
 	}
 	if s := (*all)[strings.ToLower(name)]; s != nil {
-		return s, nil
+		return c.takingOf(ctx, who, s, user)
 	}
 	if name != "" {
-		return nil, az.Errorf(az.Invalid, "ServerNotFound", "there is no server of this name")
+		return taking{}, az.Errorf(az.Invalid, "ServerNotFound", "there is no server of this name")
 	}
-	var found []*served
+	var found []taking
 	for _, s := range *all {
-		if len(*all) == 1 {
-			return s, nil
+		t, err := c.takingOf(ctx, who, s, user)
+		if err != nil || len(*all) == 1 {
+			return t, err
 		}
-		r, err := c.roleNamed(ctx, s, user)
-		if err != nil {
-			return nil, err
-		}
-		if _, ok := r.scope(s, database); !ok {
+		if _, ok := t.scope(database); !ok {
 			continue
 		}
-		mine, err := c.holds(ctx, who.ObjectID, r)
-		if err != nil {
-			return nil, err
+		mine := t.person != ""
+		if !mine {
+			if mine, err = c.holds(ctx, who.ObjectID, t.role); err != nil {
+				return taking{}, err
+			}
 		}
 		if mine {
-			found = append(found, s)
+			found = append(found, t)
 		}
 	}
 	if len(found) == 1 {
 		return found[0], nil
 	}
-	return nil, az.Errorf(az.Invalid, "ServerNotNamed", "the connection names no server: connect to <server>.%s, or name it by options=endpoint=<server> or <user>@<server>", c.cfg.Names.Suffix(az.SurfacePostgres))
+	return taking{}, az.Errorf(az.Invalid, "ServerNotNamed", "the connection names no server: connect to <server>.%s, or name it by options=endpoint=<server> or <user>@<server>", c.cfg.Names.Suffix(az.SurfacePostgres))
 }
 
 func (c *Connector) readServers(ctx context.Context) (*map[string]*served, error) {
@@ -322,19 +361,29 @@ func (c *Connector) roleNamed(ctx context.Context, srv *served, name string) (*r
 	if err != nil || p.Properties.RoleName != name {
 		return nil, err
 	}
-	r = &role{id: row.ID, name: name, holder: p.Properties.PrincipalID, kind: p.Properties.PrincipalType,
-		ready: p.Properties.Status == roleReady, scopes: map[string]az.ID{}}
+	r = roleOf(srv.id, p)
+	c.roles.put(gen, k, r)
+	return r, nil
+}
+
+// roleOf is a role's resource as the gateway needs it.
+func roleOf(server az.ID, p principalRow) *role {
+	r := &role{id: p.ID, name: p.Properties.RoleName, holder: p.Properties.PrincipalID, kind: p.Properties.PrincipalType,
+		ready: p.Properties.Status == roleReady, syncing: p.Properties.Syncing, scopes: map[string]az.ID{}}
+	r.person = p.Properties.members(p.ID) && !p.Properties.direct(p.ID)
 	for _, u := range p.Properties.Uses {
 		switch {
 		case u.Pending:
+		case u.membership(p.ID):
+			r.through = append(r.through, u.By.Key())
 		case u.Database == "":
 			r.admin = p.Properties.IsAdmin
 		default:
-			r.scopes[u.Database] = databaseScope(srv.id, u.Database)
+			r.scopes[u.Database] = databaseScope(server, u.Database)
 		}
 	}
-	c.roles.put(gen, k, r)
-	return r, nil
+	slices.Sort(r.through)
+	return r
 }
 
 // passwordOf opens the role's password, once for as long as the role does not

@@ -42,11 +42,14 @@ type principalProperties struct {
 	Rotated az.Micros `json:"rotated,omitempty"`
 	// Rotating: a next password was made and may be the server's already.
 	Rotating bool `json:"rotating,omitempty"`
+	// Syncing: the server may have other memberships of a person's role than
+	// Uses says.
+	Syncing bool `json:"syncing,omitempty"`
 }
 
 // roleUse is one reason for a role to be there.
 type roleUse struct {
-	By       az.ID  `json:"by"` // a linker, an administrator or the role's own resource
+	By       az.ID  `json:"by"` // a linker, an administrator, the role's own resource or a group's role
 	Database string `json:"database"`
 	Access   Access `json:"access"`
 	// Pending: By is not committed yet. If it never is, Sweep undoes the use.
@@ -248,7 +251,7 @@ func (c *Connector) dropClaim(ctx context.Context, want claim, prev []roleUse) e
 			return err
 		}
 		now.Properties.Uses = append(now.Properties.without(by(want.By)), prev...)
-		now.Properties.settle()
+		now.Properties.settle(id)
 		return c.principals.Write(tx, now)
 	})
 	if err != nil {
@@ -273,7 +276,7 @@ func (c *Connector) noteClaim(ctx context.Context, id az.ID, want claim) (p *arm
 		if err := mayReuse(&p.Properties, want.Role, want.OID); err != nil {
 			return err
 		}
-		if p.Properties.IsAdmin != want.Admin && len(p.Properties.Uses) > 0 {
+		if p.Properties.IsAdmin != want.Admin && p.Properties.direct(id) {
 			return az.Errorf(az.Conflict, "RoleInUse", "The role %q is that of an administrator on this server, or of a connection, and cannot be both; choose another user name.", want.Role)
 		}
 		p.Properties.IsAdmin = want.Admin
@@ -297,10 +300,12 @@ func (c *Connector) noteClaim(ctx context.Context, id az.ID, want claim) (p *arm
 // undoTime bounds the undoing of a step.
 const undoTime = 20 * time.Second
 
-// settle says what is to be done on the server after uses have ended.
-func (p *principalProperties) settle() {
-	if len(p.Uses) == 0 {
-		p.Status = roleRemoving
+// settle says what is to be done on the server after uses have ended. An
+// administrator's role is not kept for memberships: it has attributes; the
+// person's next login makes a new one.
+func (p *principalProperties) settle(id az.ID) {
+	if len(p.Uses) == 0 || p.IsAdmin && !p.direct(id) {
+		p.Uses, p.Status, p.Syncing = nil, roleRemoving, false
 	} else {
 		p.Stale = true
 	}

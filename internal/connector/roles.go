@@ -102,24 +102,27 @@ func findRole(ctx context.Context, tx pgx.Tx, name, comment string) (exists, our
 // createStatements makes the role; verifier is the SCRAM verifier, whose
 // characters need no quoting.
 func (r roleSpec) createStatements(verifier string, adminGroupThere, super bool) []string {
-	attributes := "LOGIN"
-	if r.Admin {
-		attributes = "LOGIN CREATEROLE CREATEDB"
-	}
 	out := []string{
-		fmt.Sprintf("CREATE ROLE %s %s PASSWORD '%s'", ident(r.Name), attributes, verifier),
+		fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", ident(r.Name), verifier),
 		fmt.Sprintf("COMMENT ON ROLE %s IS '%s'", ident(r.Name), r.comment()),
 	}
 	if !super { // a superuser is everywhere; others must be a member to give the role's objects away
 		out = append(out, fmt.Sprintf("GRANT %s TO CURRENT_USER", ident(r.Name)))
 	}
 	if r.Admin {
-		if !adminGroupThere {
-			out = append(out, "CREATE ROLE "+adminGroup+" NOLOGIN")
-		}
-		out = append(out, fmt.Sprintf("GRANT %s TO %s", adminGroup, ident(r.Name)))
+		out = append(out, r.adminStatements(adminGroupThere)...)
 	}
 	return out
+}
+
+// adminStatements make a role that is there an administrator's: a person may
+// have had one through a group.
+func (r roleSpec) adminStatements(adminGroupThere bool) []string {
+	var out []string
+	if !adminGroupThere {
+		out = append(out, "CREATE ROLE "+adminGroup+" NOLOGIN")
+	}
+	return append(out, fmt.Sprintf("ALTER ROLE %s CREATEROLE CREATEDB", ident(r.Name)), fmt.Sprintf("GRANT %s TO %s", adminGroup, ident(r.Name)))
 }
 
 // ensureRole makes the role, or gives one of ours its password and login again.
@@ -136,7 +139,7 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err
 			return err
 		case exists && !ours:
 			return roleExists(r.Name)
-		case exists:
+		case exists && !r.Admin:
 			return run(ctx, tx, "set the role's password", passwordStatements(r.Name, verifier))
 		}
 		var group, super bool
@@ -144,6 +147,9 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err
 			adminGroup).Scan(&group, &super)
 		if err != nil {
 			return sqlFault("look at the administrator login", err)
+		}
+		if exists {
+			return run(ctx, tx, "make the role an administrator's", append(passwordStatements(r.Name, verifier), r.adminStatements(group)...))
 		}
 		made = true
 		return run(ctx, tx, "create the role", r.createStatements(verifier, group, super))
@@ -260,8 +266,12 @@ func (c *Connector) Repair(ctx context.Context, server az.ID, role string) error
 			return err
 		}
 		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-		_, err = ensureRole(ctx, conn, c.spec(p))
-		return err
+		made, err := ensureRole(ctx, conn, c.spec(p))
+		if err != nil || !made || !p.Properties.members(id) {
+			return err
+		}
+		p.Properties.Syncing = true // its groups were dropped with it; the login that follows sees to them
+		return c.save(ctx, p)
 	})
 }
 

@@ -65,7 +65,14 @@ func (c *Connector) sweep(ctx context.Context, full bool) error {
 	}
 	var errs []error
 	for _, p := range all {
-		if !full && !p.Properties.unfinished() {
+		person := p.Properties.members(p.ID)
+		if person {
+			if err := c.sweepPerson(ctx, p); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		if !person && !full && !p.Properties.unfinished() {
 			continue
 		}
 		if err := c.sweepOne(ctx, p); err != nil {
@@ -84,7 +91,7 @@ func (c *Connector) sweepOne(ctx context.Context, p principalRow) error {
 	old := az.MicrosOf(c.cfg.Clock().Add(-pendingFor))
 	var over []roleUse
 	for _, u := range p.Properties.Uses {
-		if u.Since > old || u.By.Equal(p.ID) {
+		if u.Since > old || u.By.Equal(p.ID) || u.membership(p.ID) {
 			continue
 		}
 		_, there, err := c.cfg.Store.Resource(ctx, u.By)
@@ -123,7 +130,7 @@ func (c *Connector) releaseTx(tx *store.Tx, role az.ID, drop func(roleUse) bool)
 		return nil
 	}
 	p.Properties.Uses = kept
-	p.Properties.settle()
+	p.Properties.settle(role)
 	return c.principals.Write(tx, p)
 }
 
@@ -201,9 +208,11 @@ func (c *Connector) shrink(ctx context.Context, srv *backend, p *arm.Resource[pr
 			return err
 		}
 	}
-	if _, err := ensureRole(ctx, conn, c.spec(p)); err != nil {
+	made, err := ensureRole(ctx, conn, c.spec(p))
+	if err != nil {
 		return err
 	}
+	p.Properties.Syncing = p.Properties.Syncing || made && p.Properties.members(p.ID) // finishLocked writes it
 	return c.regrant(ctx, srv, p, "")
 }
 
@@ -255,9 +264,11 @@ func (c *Connector) rotate(ctx context.Context, id az.ID) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := ensureRole(ctx, conn, spec); err != nil {
+	made, err := ensureRole(ctx, conn, spec)
+	if err != nil {
 		return err
 	}
+	p.Properties.Syncing = p.Properties.Syncing || made && p.Properties.members(p.ID)
 	p.Secrets = map[string]az.Secret{passwordSecret: spec.Password}
 	p.Properties.Rotated, p.Properties.Rotating = az.MicrosOf(c.cfg.Clock()), false
 	return c.save(ctx, p)

@@ -18,7 +18,7 @@ import (
 )
 
 // selfSigned makes a certificate for localhost that is its own CA.
-func selfSigned(t *testing.T) (cert, key []byte) {
+func selfSigned(t testing.TB) (cert, key []byte) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

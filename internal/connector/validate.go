@@ -43,6 +43,9 @@ type validationCheck struct {
 
 // wordsOf is what may be said of an error.
 func wordsOf(err error) (code, message string) {
+	if err == nil {
+		return "", ""
+	}
 	var e *az.Error
 	if errors.As(err, &e) && e.Kind != az.Internal {
 		return e.Code, e.Message
