@@ -22,6 +22,9 @@ var ecosystems = []ecosystem{
 		return append([]string{"node", "node/" + name + ".mjs"}, args...)
 	}},
 	{"python", "python", func(name string, args ...string) []string {
+		if name == "msal" {
+			name = "msal_flows"
+		}
 		if name == "secrets" {
 			name = "secrets_all" // secrets is a module of Python's own
 		}

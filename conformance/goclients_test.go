@@ -39,6 +39,7 @@ var goClients = map[string]func(ctx context.Context, args []string) error{
 	"hold":     goHold,
 	"features": goFeatures,
 	"visit":    goVisit,
+	"msal":     goMSAL,
 }
 
 func goClient(name string, args []string) int {

@@ -250,8 +250,14 @@ func (p *plane) run(app string, flags []string, argv ...string) result {
 // person's shell would.
 func (p *plane) with(flags []string, argv ...string) result {
 	p.t.Helper()
+	return p.withEnv(nil, flags, argv...)
+}
+
+// withEnv is with, and variables besides.
+func (p *plane) withEnv(more, flags []string, argv ...string) result {
+	p.t.Helper()
 	script := `eval "$("$HAWSER" env --data "$DATA" ` + strings.Join(flags, " ") + `)" && unset HAWSER DATA && exec "$@"`
-	env := append(clean(p.t), "HAWSER="+hawser, "DATA="+p.dir)
+	env := append(append(clean(p.t), "HAWSER="+hawser, "DATA="+p.dir), more...)
 	return execute(p.t, env, append([]string{"sh", "-c", script, "sh"}, argv...)...)
 }
 

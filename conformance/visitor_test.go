@@ -23,10 +23,11 @@ import (
 // keeps cookies, and sends the plain forms of the pages, filled in.
 type visitor struct {
 	Person  person `json:"person"`
-	CA      string `json:"ca"`      // file that it trusts
+	CA      string `json:"ca"`      // file that it trusts; "": what the system trusts
 	Domain  string `json:"domain"`  // whose names are at 127.0.0.1
 	Code    string `json:"code"`    // what it types where a device's code is asked for
 	Decline bool   `json:"decline"` // its answer where it is asked to agree
+	Azure   bool   `json:"azure"`   // the plane answers as login.microsoftonline.com
 	// Loopback lets it go on to a program that waits at localhost. Elsewhere it
 	// stops at the first address that is not the plane's.
 	Loopback bool `json:"loopback"`
@@ -54,13 +55,16 @@ func (p *plane) visit(who person) *visitor {
 }
 
 func (v *visitor) init() error {
-	ca, err := os.ReadFile(v.CA)
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		return fmt.Errorf("%s holds no certificate", v.CA)
+	var roots *x509.CertPool // the system's, which SSL_CERT_FILE names
+	if v.CA != "" {
+		ca, err := os.ReadFile(v.CA)
+		if err != nil {
+			return err
+		}
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(ca) {
+			return fmt.Errorf("%s holds no certificate", v.CA)
+		}
 	}
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -78,7 +82,9 @@ func (v *visitor) init() error {
 	return nil
 }
 
-func (v *visitor) ours(host string) bool { return strings.HasSuffix(host, "."+v.Domain) }
+func (v *visitor) ours(host string) bool {
+	return strings.HasSuffix(host, "."+v.Domain) || v.Azure && host == "login.microsoftonline.com"
+}
 
 // open goes to an address and on to where it redirects.
 func (v *visitor) open(address string) error {
@@ -332,14 +338,14 @@ func (v *visitor) signIn(f *form) error {
 }
 
 // goVisit is the visitor as a program of its own, which MSAL opens as its
-// browser: URL. It prints where it was sent.
+// browser: URL [CODE]. It prints where it was sent.
 func goVisit(_ context.Context, args []string) error {
 	v := &visitor{}
 	if err := json.Unmarshal([]byte(os.Getenv("VISITOR")), v); err != nil {
 		return err
 	}
 	if len(args) > 1 {
-		v.Code = args[1]
+		v.Code, v.Decline = args[1], os.Getenv("DECLINE") == "declined"
 	}
 	if err := v.init(); err != nil {
 		return err
