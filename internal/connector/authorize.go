@@ -34,6 +34,7 @@ type role struct {
 	kind   az.PrincipalKind
 	ready  bool
 	admin  bool
+	any    bool             // any database: made by a statement, or an administrator's
 	scopes map[string]az.ID // by database
 	// through are the roles of groups that it is a member of on the server, by
 	// folded id; syncing: the server may have others. person: it has no other use.
@@ -123,6 +124,7 @@ type Backend struct {
 	User     string
 	Password az.Secret
 	Database string
+	Admin    bool // the login is an administrator's: Statement may be asked
 }
 
 // TLS is what gateway/pg.BackendTLS takes. Mode is never prefer.
@@ -175,7 +177,7 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, server, dat
 	if err != nil {
 		return Backend{}, err
 	}
-	return Backend{Server: srv.id, Addr: srv.addr, TLS: srv.tls, User: r.name, Password: password, Database: database}, nil
+	return Backend{Server: srv.id, Addr: srv.addr, TLS: srv.tls, User: r.name, Password: password, Database: database, Admin: t.admin()}, nil
 }
 
 // step brings a person's role in step with his groups. A role that stands in
@@ -255,7 +257,7 @@ func (r *role) scope(srv *served, database string) (az.ID, bool) {
 	if id, ok := r.scopes[database]; ok {
 		return id, true
 	}
-	return databaseScope(srv.id, database), r.admin
+	return databaseScope(srv.id, database), r.any
 }
 
 // holds reports whether the role is the principal's: by its own object id, or
@@ -377,7 +379,7 @@ func roleOf(server az.ID, p principalRow) *role {
 		case u.membership(p.ID):
 			r.through = append(r.through, u.By.Key())
 		case u.Database == "":
-			r.admin = p.Properties.IsAdmin
+			r.admin, r.any = p.Properties.IsAdmin, true
 		default:
 			r.scopes[u.Database] = databaseScope(server, u.Database)
 		}

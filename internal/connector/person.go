@@ -101,6 +101,11 @@ func (t *taking) scope(database string) (az.ID, bool) {
 	return t.role.scope(t.srv, database)
 }
 
+// admin reports whether the login is that of an administrator of the server.
+func (t *taking) admin() bool {
+	return t.role != nil && t.role.admin || slices.ContainsFunc(t.through, func(r *role) bool { return r.admin })
+}
+
 // inStep reports whether the role is what the person's groups say.
 func (t *taking) inStep() bool {
 	switch {

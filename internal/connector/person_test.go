@@ -73,6 +73,9 @@ func (r *rig) authorizeFor(ctx context.Context, who az.Principal, want gateway.T
 		return gateway.Grant{}, err
 	}
 	g := gateway.Grant{Server: b.Server, Addr: b.Addr, User: b.User, Password: b.Password, Database: b.Database}
+	if b.Admin {
+		g.Statement = func(ctx context.Context, sql string) (string, bool) { return r.Statement(ctx, who, b, sql) }
+	}
 	return g, nil
 }
 

@@ -289,7 +289,7 @@ func (p *plan) role(ctx context.Context) error {
 	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
 	m.PrincipalID, m.User = p.who.PrincipalID, a.UserName
 	if m.User == "" {
-		m.User = "aad_" + p.linker.ID.Name()
+		m.User = azUser(p.linker.ID)
 		taken, err := p.c.principals.Load(ctx, principalID(p.server, m.User))
 		if err != nil {
 			return err
@@ -303,6 +303,9 @@ func (p *plan) role(ctx context.Context) error {
 	m.Role, m.Assignment = principalID(p.server, m.User), assignmentID(p.linker.ID, scope)
 	return checkRole(m.User)
 }
+
+// azUser is the database user of a connection, by the name that az gives it.
+func azUser(linker az.ID) string { return "aad_" + linker.Name() }
 
 func (p *plan) claim() claim {
 	m := p.linker.Properties.Made

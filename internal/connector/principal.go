@@ -75,6 +75,9 @@ func (p *principalProperties) without(drop func(roleUse) bool) []roleUse {
 // by selects the uses by a resource.
 func by(id az.ID) func(roleUse) bool { return func(u roleUse) bool { return u.By.Equal(id) } }
 
+// stated reports whether a use was made by a statement in the database.
+func (u roleUse) stated(of az.ID) bool { return u.By.Equal(of) && u.Database == "" }
+
 // principalID is the resource of a role: its name there is the role's own if
 // that is fit for an id, else one made from it.
 func principalID(server az.ID, role string) az.ID {
@@ -327,6 +330,9 @@ func (c *Connector) commitUse(tx *store.Tx, role, claimant az.ID, database strin
 	kept := p.Properties.Uses[i]
 	kept.Pending = false
 	others := p.Properties.without(by(claimant))
+	if claimant.IsType(LinkerType) && p.Properties.RoleName == azUser(claimant) {
+		others = slices.DeleteFunc(others, func(u roleUse) bool { return u.stated(role) }) // az made it for this connection
+	}
 	p.Properties.Stale = p.Properties.Stale || len(others)+1 < len(p.Properties.Uses)
 	p.Properties.Uses, p.Properties.Status = append(others, kept), roleReady
 	return c.principals.Write(tx, p)
@@ -355,7 +361,7 @@ func (c *Connector) realise(ctx context.Context, srv *backend, p *arm.Resource[p
 	if err != nil {
 		return err
 	}
-	if p.Properties.IsAdmin && database == "" {
+	if database == "" { // an administrator's, or made by a statement: its rights are the server's affair
 		return nil
 	}
 	others, err := c.usesOf(ctx, p.ID.Parent(), database)

@@ -91,7 +91,7 @@ func (c *Connector) sweepOne(ctx context.Context, p principalRow) error {
 	old := az.MicrosOf(c.cfg.Clock().Add(-pendingFor))
 	var over []roleUse
 	for _, u := range p.Properties.Uses {
-		if u.Since > old || u.By.Equal(p.ID) || u.membership(p.ID) {
+		if u.Since > old || u.By.Equal(p.ID) && !u.Pending || u.membership(p.ID) {
 			continue
 		}
 		_, there, err := c.cfg.Store.Resource(ctx, u.By)

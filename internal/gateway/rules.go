@@ -55,6 +55,10 @@ type Grant struct {
 	User     string      // the backend's role
 	Password az.Secret
 	Database string
+	// Statement is asked about the plain queries of an administrator's session
+	// that call the plane, and gives the query to be run in such a one's place.
+	// Nil for everybody else: then no statement is looked at.
+	Statement func(ctx context.Context, sql string) (instead string, ok bool)
 	// Record writes a session's start and end to the audit log; nil for none.
 	Record func(context.Context, Event)
 }

@@ -65,8 +65,14 @@ func (s *Server) authorizePostgres(ctx context.Context, who az.Principal, want g
 	if err != nil {
 		return gateway.Grant{}, err
 	}
-	return gateway.Grant{Server: b.Server, Addr: b.Addr, TLS: conf, User: b.User, Password: b.Password, Database: b.Database,
-		Record: func(ctx context.Context, e gateway.Event) { s.recordSession(ctx, b.Server, e) }}, nil
+	g := gateway.Grant{Server: b.Server, Addr: b.Addr, TLS: conf, User: b.User, Password: b.Password, Database: b.Database,
+		Record: func(ctx context.Context, e gateway.Event) { s.recordSession(ctx, b.Server, e) }}
+	if b.Admin {
+		g.Statement = func(ctx context.Context, sql string) (string, bool) {
+			return s.parts.connector.Statement(az.WithCorrelation(ctx, want.CorrelationID), who, b, sql)
+		}
+	}
+	return g, nil
 }
 
 // recordSession writes the start or end of a database session.

@@ -150,7 +150,7 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 	if err != nil {
 		return err
 	}
-	ses := newSession(g, c, b)
+	ses := newSession(g, scribed(c, info.Grant), b)
 	if err := g.admit(ctx, ses, info, generation); err != nil {
 		b.close()
 		return err
