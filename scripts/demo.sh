@@ -4,66 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d)
-chmod 711 "$work"
-export HAWSER_DATA=$work/plane PATH=$PWD/bin:$PATH
-say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
-show() { printf '$ %s\n' "$*"; "$@"; }
-
-cleanup() {
-  status=$?
-  [ -z "${plane:-}" ] || { kill "$plane" 2>/dev/null && wait "$plane" 2>/dev/null; } || true
-  # The job is a shell that waits for the server: the server's own id is in its file.
-  [ -z "${postgres:-}" ] || { kill -INT "$(head -1 "$work/pg/data/postmaster.pid")" && wait "$postgres"; } 2>/dev/null || true
-  [ "$status" = 0 ] || { echo "The demo failed; the plane wrote:" >&2; tail -20 "$work/plane.log" >&2 || true; }
-  rm -rf "$work"
-  exit "$status"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-free_port() { # a port that nobody listens on
-  local port
-  while port=$((20000 + RANDOM % 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
-  echo "$port"
-}
-
-wait_for() { # FILE PATTERN PID: until the line is there
-  for _ in $(seq 300); do
-    if grep -q "$2" "$1" 2>/dev/null; then return; fi
-    kill -0 "$3" 2>/dev/null || break
-    sleep 0.1
-  done
-  echo "$1 never said '$2':" >&2; cat "$1" >&2; return 1
-}
+. scripts/common.sh
 
 say "1. A real PostgreSQL with an owner's password"
-pg=$(compgen -G '/usr/lib/postgresql/*/bin' | sort -V | tail -1 || dirname "$(command -v initdb)")
-mkdir "$work/pg" && owner_password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-printf '%s\n' "$owner_password" >"$work/pg/pw"
-as_server() { exec "$@"; } # in a subshell, so that $! is the server's
-if [ "$(id -u)" = 0 ]; then # PostgreSQL refuses to run as root
-  chown -R postgres "$work/pg"
-  as_server() { cd / && exec setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
-fi
-(as_server "$pg/initdb" -D "$work/pg/data" -U owner --pwfile "$work/pg/pw" -A scram-sha-256 -E UTF8 --locale C >/dev/null)
-rm "$work/pg/pw"
-pg_port=$(free_port)
-(as_server "$pg/postgres" -D "$work/pg/data" -p "$pg_port" -k "$work/pg" -c listen_addresses=127.0.0.1 >"$work/pg.log" 2>&1) &
-postgres=$!
-wait_for "$work/pg.log" 'ready to accept connections' "$postgres"
-echo "PostgreSQL $("$pg/postgres" --version | grep -o '[0-9.]*' | head -1) on 127.0.0.1:$pg_port"
+start_postgres
 
 say "2. The plane: token authority, vaults, roles, audit and the PostgreSQL gateway in one process"
-echo '$ hawser up'
-hawser up --listen 127.0.0.1:0 --pg 127.0.0.1:0 --hosts off --imds off >"$work/plane.out" 2>"$work/plane.log" &
-plane=$!
-wait_for "$work/plane.out" '^ready ' "$plane"
-cat "$work/plane.out"
+start_plane
 
 say "3. A vault with a secret, and the database server"
 show hawser vault create kv1
-api_key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+api_key=$(secret)
 echo '$ hawser secret set kv1 api-key    (32 random characters, from standard input)'
 printf %s "$api_key" | hawser secret set kv1 api-key
 show hawser secret set kv1 greeting "hello from the vault"
@@ -108,8 +59,8 @@ say "7. What the Go app's environment held"
 environment=$(hawser run go-app -- env | sort)
 grep -E '^(AZURE_|IDENTITY_ENDPOINT|KEY_VAULT|SECRET_NAME|GREETING|WEBSITE_SITE_NAME)' <<<"$environment"
 admin_secret=$(hawser env --json --as admin | sed -n 's/.*"clientSecret": *"\([^"]*\)".*/\1/p')
-for secret in "$owner_password" "$api_key" "$admin_secret"; do
-  if [ -z "$secret" ] || grep -qF -- "$secret" <<<"$environment"; then
+for hidden in "$owner_password" "$api_key" "$admin_secret"; do
+  if [ -z "$hidden" ] || grep -qF -- "$hidden" <<<"$environment"; then
     echo "A secret was in the app's environment." >&2
     exit 1
   fi

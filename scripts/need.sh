@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
 # with one sentence that names the package. Things: postgres psql curl az node
-# python race.
+# python race chromium.
 set -euo pipefail
 
 present() {
@@ -10,6 +10,7 @@ present() {
     psql | curl | az) command -v "$1" >/dev/null ;;
     node) command -v node >/dev/null && command -v npm >/dev/null ;;
     python) /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, msal, psycopg2' 2>/dev/null ;;
+    chromium) command -v chromium >/dev/null && command -v certutil >/dev/null ;; # certutil: its trust in a plane
     race) command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] ;;
   esac
 }
@@ -22,6 +23,7 @@ packages() {
     az) echo azure-cli ;;
     node) echo nodejs npm ;;
     python) echo python3-azure python3-msal python3-psycopg2 ;;
+    chromium) echo chromium libnss3-tools fonts-liberation ;;
     race) echo gcc libc6-dev ;;
   esac
 }
