@@ -41,6 +41,10 @@ type Call struct {
 // Param returns a part of the path of an exact route, by its name there.
 func (c *Call) Param(name string) string { return c.params[name] }
 
+// Direct reports whether the call is about its resource itself: a deletion of
+// what lies above reaches it, too, and may take along what cannot go alone.
+func (c *Call) Direct() bool { return c.ID.Equal(c.path) }
+
 // Decode decodes the body into v.
 func (c *Call) Decode(v any) error {
 	if c.req != nil {

@@ -227,6 +227,12 @@ func (a *API) handleOwn(method, pattern string, fn func(context.Context, *Call) 
 	a.handle(method, pattern, anybody, fn).own = true
 }
 
+// HandleOwn is Handle for a function that begins with a check of its own, where
+// the right belongs to something that the path names behind /providers/.
+func (a *API) HandleOwn(method, pattern string, fn func(context.Context, *Call) (any, error)) {
+	a.handleOwn(method, pattern, fn)
+}
+
 func (a *API) handle(method, pattern string, right guard.Action, fn func(context.Context, *Call) (any, error)) *exactRoute {
 	rt := &exactRoute{method: method, right: right, fn: fn}
 	for _, s := range strings.Split(strings.Trim(pattern, "/"), "/") {

@@ -69,7 +69,11 @@ type firewallProperties struct {
 }
 
 func (c *Connector) firewallType() *arm.Type[firewallProperties] {
-	return arm.Define(FirewallRuleType, versions, arm.Hooks[firewallProperties]{
+	return firewallTypeOf(ServerType, versions)
+}
+
+func firewallTypeOf(server string, versions []string) *arm.Type[firewallProperties] {
+	return arm.Define(server+"/firewallRules", versions, arm.Hooks[firewallProperties]{
 		Check: func(_ context.Context, _ *arm.Call, r, _ *arm.Resource[firewallProperties]) error {
 			a, err := netip.ParseAddr(r.Properties.Start)
 			b, err2 := netip.ParseAddr(r.Properties.End)

@@ -61,6 +61,7 @@ type Connector struct {
 	principals     *arm.Type[principalProperties]
 	linkers        *arm.Type[linkerProperties]
 	dryRuns        *arm.Type[dryRunProperties]
+	targets
 
 	known atomic.Pointer[map[string]*served] // servers by folded name; nil: to be read
 	mu    sync.Mutex                         // guards gen and the writing of known
@@ -84,6 +85,7 @@ func New(cfg Config) *Connector {
 	c.servers, c.databases, c.firewall = c.serverType(), c.databaseType(), c.firewallType()
 	c.administrators, c.principals = c.administratorType(), c.principalType()
 	c.linkers, c.dryRuns = c.linkerType(), c.dryRunType()
+	c.makeTargets()
 	cfg.Store.Listen(c.note)
 	return c
 }
@@ -97,7 +99,7 @@ func (c *Connector) Register(api *arm.API) {
 // Types are the ARM types of servers and connections. A cascade deletes what
 // was registered last first.
 func (c *Connector) Types() []arm.AnyType {
-	return []arm.AnyType{c.servers, c.databases, c.firewall, c.principals, c.administrators, c.linkers, c.dryRuns}
+	return append(c.targetTypes(), c.servers, c.databases, c.firewall, c.principals, c.administrators, c.linkers, c.dryRuns)
 }
 
 const (

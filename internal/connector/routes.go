@@ -20,6 +20,8 @@ func (c *Connector) routes(api *arm.API) {
 	}
 	api.Handle(http.MethodGet, provider+"locations/{location}/capabilities", everybody, capabilities)
 	api.Handle(http.MethodGet, "{scope}/providers/Microsoft.DBforPostgreSQL/flexibleServers/{server}/capabilities", everybody, capabilities)
+	api.HandleOwn(http.MethodGet, "{scope}/providers/Microsoft.DBforPostgreSQL/flexibleServers/{server}/replicas", c.noReplicas(ServerType))
+	c.targetRoutes(api)
 	// Not an action of the type: what it asks about need not be there yet.
 	api.Handle(http.MethodPost, "{scope}/providers/Microsoft.ServiceLinker/linkers/{linker}/dryrun", guard.Control(LinkerType+"/dryrun/action"), c.dryRunLinker)
 }

@@ -321,12 +321,6 @@ func (c *Connector) viewServer(_ context.Context, _ *arm.Call, r *arm.Resource[s
 	if len(r.SKU) == 0 {
 		r.SKU = json.RawMessage(`{"name":"Standard_D2s_v3","tier":"GeneralPurpose"}`)
 	}
-	or := func(v json.RawMessage, standard string) json.RawMessage {
-		if len(v) == 0 || string(v) == "null" {
-			return json.RawMessage(standard)
-		}
-		return v
-	}
 	return map[string]any{
 		"administratorLogin":       p.AdministratorLogin,
 		"version":                  p.Version,
