@@ -31,7 +31,7 @@ func BuiltIn() []*Role {
 	with := func(more ...string) []string { return append(more, support...) }
 	vaultReads := []string{"Microsoft.KeyVault/checkNameAvailability/read", "Microsoft.KeyVault/deletedVaults/read",
 		"Microsoft.KeyVault/locations/*/read", "Microsoft.KeyVault/vaults/*/read", "Microsoft.KeyVault/operations/read"}
-	return []*Role{
+	return append([]*Role{
 		role(RoleOwner, "Owner", "Grants full access to manage all resources, including the ability to assign roles.", Permission{Actions: all}),
 		role(RoleContributor, "Contributor", "Grants full access to manage all resources, but does not allow you to assign roles.",
 			Permission{Actions: all, NotActions: []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write",
@@ -64,5 +64,5 @@ func BuiltIn() []*Role {
 				"Microsoft.Web/serverFarms/read", "Microsoft.Web/sites/*", "Microsoft.ServiceLinker/linkers/*")}),
 		role(RolePostgresLogin, "PostgreSQL Login", "Log in to databases of a PostgreSQL server through the gateway. What the session may do there is for the database's own grants.",
 			Permission{DataActions: []string{ActionPostgresLogin}}),
-	}
+	}, append(vaultRoles(role, with, vaultReads), targetRoles(role, with)...)...)
 }

@@ -120,6 +120,11 @@ var namedTypes = map[string]az.Surface{
 	"Microsoft.KeyVault/vaults":                 az.SurfaceVault,
 	"Microsoft.DBforPostgreSQL/flexibleServers": az.SurfacePostgres,
 	"Microsoft.Web/sites":                       az.SurfaceSites,
+	"Microsoft.Storage/storageAccounts":         az.SurfaceBlob,
+	"Microsoft.DocumentDB/databaseAccounts":     az.SurfaceDocuments,
+	"Microsoft.DBforMySQL/flexibleServers":      az.SurfaceMySQL,
+	"Microsoft.Sql/servers":                     az.SurfaceSQL,
+	"Microsoft.Cache/redis":                     az.SurfaceRedis,
 }
 
 func namedResource(key string) bool {
