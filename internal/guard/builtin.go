@@ -15,6 +15,14 @@ const (
 	RoleSecretsUser        = "4633458b-17de-408a-b874-0445c86b69e6"
 	RoleSecretsOfficer     = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
 	RolePostgresLogin      = "6d3a9f0e-2f0b-4c58-9a5e-5b1f4d2c7e10" // ours: Azure has none
+	RoleBlobOwner          = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
+	RoleBlobContributor    = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
+	RoleBlobReader         = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+	RoleQueueContributor   = "974c5e8b-45b9-4653-ba55-5f855dd0fb88"
+	RoleQueueReader        = "19e7f393-937e-4f77-808e-94535e297925"
+	RoleTableContributor   = "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3"
+	RoleTableReader        = "76199698-9eea-4c19-bc75-cec21354c6b6"
+	RoleCosmosContributor  = "5bd9cd88-fe45-4216-938b-f97437e15450"
 	ActionPostgresLogin    = "Microsoft.DBforPostgreSQL/flexibleServers/login/action"
 	ActionVaultSecretsRoot = "Microsoft.KeyVault/vaults/secrets/"
 )

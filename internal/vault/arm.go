@@ -56,10 +56,11 @@ func (v *Vaults) Register(api *arm.API) {
 }
 
 // Types are the vaults' ARM types, without the routes that Register adds.
-func (v *Vaults) Types() []arm.AnyType {
-	return []arm.AnyType{arm.Define(Type, versions, arm.Hooks[properties]{
-		Check: v.checkVault, Apply: v.applyVault, Delete: v.deleteVault, View: v.viewVault,
-		Documents: v.policyDocuments()})}
+func (v *Vaults) Types() []arm.AnyType { return []arm.AnyType{v.resources} }
+
+func (v *Vaults) resourceType() *arm.Type[properties] {
+	return arm.Define(Type, versions, arm.Hooks[properties]{
+		Check: v.checkVault, Apply: v.applyVault, Delete: v.deleteVault, View: v.viewVault, Documents: v.policyDocuments()})
 }
 
 type resource = arm.Resource[properties]

@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"log/slog"
 
+	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
@@ -38,6 +39,8 @@ type Vaults struct {
 	hosts  hosts
 	box    cipher.AEAD // of skip tokens and backups
 	holder string      // of the retention lease
+
+	resources *arm.Type[properties]
 }
 
 // New makes the vaults of a plane.
@@ -53,6 +56,7 @@ func New(cfg Config) *Vaults {
 	if err != nil { // the key's length is a constant above
 		panic(err)
 	}
+	v.resources = v.resourceType()
 	cfg.Store.Listen(v.cache.changed)
 	return v
 }
