@@ -22,6 +22,8 @@ func (s *Sites) actions() map[string]siteAction {
 		"publishxml":         {Run: s.publishXML},
 		"runtimeEnvironment": {Run: s.runtimeEnvironment},
 		"runtimeToken":       {Run: s.runtimeToken},
+		"upstream":           {Run: s.upstream},
+		"enableAuth":         {Run: s.enableAuth},
 	}
 }
 

@@ -12,13 +12,13 @@ type siteDocument = arm.Document[properties]
 
 // documents are sites/{name}/config/… (wire/app-settings.md §1). Values are
 // read by POST …/list only, for which Reader has no right.
-func documents() map[string]siteDocument {
-	return map[string]siteDocument{
+func (s *Sites) documents() map[string]siteDocument {
+	return s.authDocuments(map[string]siteDocument{
 		"config/appsettings":       {Secret: true, Read: readSettings, Write: writeSettings},
 		"config/connectionstrings": {Secret: true, Read: readConnections, Write: writeConnections},
 		"config/slotConfigNames":   {Read: readSlotNames, Write: writeSlotNames},
 		"config/web":               {Read: readWeb, Write: writeWeb},
-	}
+	})
 }
 
 func readSettings(_ context.Context, _ *arm.Call, r *arm.Resource[properties]) (any, error) {

@@ -222,13 +222,17 @@ func (s *Sites) build(ctx context.Context, r *arm.Resource[properties], watch *w
 	if err != nil {
 		return nil, nil, err
 	}
+	auth, err := authFacts(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	by, no := referenceIdentity(r, who)
 	refs := s.resolve(ctx, r.ID, d, who, by, no)
 	if err := ctx.Err(); err != nil {
 		return nil, nil, az.Errorf(az.Unavailable, "ServiceUnavailable", "The request was ended before the app's references were read.").Because(err)
 	}
 	env := &Environment{Site: r.ID.Name(), SiteID: r.ID, State: r.Properties.State, TenantID: s.cfg.Names.Tenant,
-		Variables:  variables(d.App, d.Connections, facts(r.ID, r.Location, sku, s.cfg.Names)),
+		Variables:  variables(d.App, d.Connections, append(facts(r.ID, r.Location, sku, s.cfg.Names), auth...)),
 		References: refs, Identities: shownIdentities(who), Authority: s.authorityHost(), Tenant: s.tenantName(),
 		Restarted: r.Properties.Restarted}
 	if env.ETag, err = s.etag(env); err != nil {

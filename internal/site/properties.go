@@ -72,7 +72,7 @@ func (s *Sites) siteHooks() arm.Hooks[properties] {
 		Delete:    s.remove,
 		View:      s.view,
 		Actions:   s.actions(),
-		Documents: documents(),
+		Documents: s.documents(),
 	}
 }
 
@@ -217,6 +217,9 @@ func (s *Sites) remove(tx *store.Tx, r *arm.Resource[properties]) error {
 		if err := s.cfg.Directory.DeleteIdentity(tx, r.Identity.PrincipalID); err != nil {
 			return err
 		}
+	}
+	if err := dropFront(tx, r.ID); err != nil {
+		return err
 	}
 	return tx.DeleteMeta(nameKey(r.ID.Name()))
 }

@@ -46,6 +46,12 @@ type Config struct {
 	// TokenRate is how many tokens a second one identity gets; 0 means
 	// DefaultTokenRate, below 0 any number.
 	TokenRate float64
+	// CheckAuth says whether an app's authsettingsV2 can be honoured; nil refuses
+	// them all.
+	CheckAuth func(raw []byte) error
+	// Announce notes where a process of an app listens, as a body of the action
+	// upstream says; nil refuses that.
+	Announce func(ctx context.Context, site az.ID, body []byte) error
 	// ReferenceTimeout bounds the reading of one Key Vault reference; 0 means
 	// DefaultReferenceTimeout.
 	ReferenceTimeout time.Duration
@@ -108,6 +114,7 @@ func (s *Sites) Handle(api *arm.API) {
 	var everybody guard.Action
 	api.Handle(http.MethodPost, "/subscriptions/{subscription}/providers/Microsoft.Web/checknameavailability", everybody, s.checkName)
 	api.Handle(http.MethodGet, "/providers/Microsoft.Web/webAppStacks", everybody, stacks)
+	s.authRoutes(api)
 	for _, kind := range []string{kindSettings, kindConnections} {
 		base := "{scope}/config/configreferences/" + kind
 		api.Handle(http.MethodGet, base, actionReadConfig, s.referenceRoute(kind))

@@ -121,9 +121,8 @@ func (tx *Tx) RenewFrontSession(f FrontSession) (ok bool, err error) {
 	return n == 1, err
 }
 
-// UseFrontSession notes that a session was used now.
+// UseFrontSession notes that a session was used now. Nobody needs to hear.
 func (tx *Tx) UseFrontSession(key string) error {
-	tx.changed(TopicFront, key)
 	_, err := tx.exec(`update front_sessions set used = $1 where key = $2`, int64(tx.now), key)
 	return err
 }
