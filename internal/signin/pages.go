@@ -108,8 +108,9 @@ type (
 		Forced                       bool
 	}
 	enrolPage struct {
-		State, App, Name, Secret, QR, Passkey, Problem, Action, PasskeyAction string
-		Forced                                                                bool
+		State, App, Name, Secret, Passkey, Problem, Action, PasskeyAction string
+		QR                                                                template.URL // a data: address, which templates refuse as text
+		Forced                                                            bool
 	}
 )
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"strings"
 	"unicode"
 
@@ -376,9 +377,11 @@ func (c *call) codeSetup(status int, user *directory.Object, p *problem, st stag
 	}
 	page := enrolPage{App: c.flow.Ask.App, Name: user.UPN, Secret: c.flow.Secret, Problem: p.text(), Action: action, PasskeyAction: passkeyAction,
 		Forced: st == stageEnrol}
-	if page.QR, err = c.s.qrCode(user, c.flow.Secret); err != nil {
+	picture, err := c.s.qrCode(user, c.flow.Secret)
+	if err != nil {
 		return nil, err
 	}
+	page.QR = template.URL(picture) // ours: base64 of a PNG
 	if passkeyAction != "" {
 		if page.Passkey, err = c.creationOptions(user, nil); err != nil {
 			return nil, err
