@@ -20,6 +20,7 @@ func (a *cli) runCommand() *cobra.Command {
 		Use: "run APP [flags] -- COMMAND [ARG…]", Short: "Run a program as an app: with its identity, settings and secrets",
 		Long: "Run a program with everything App Service would give it: the identity endpoint, the app's settings with\nKey Vault references resolved, its connections, and trust in the plane's certificates.",
 		Example: "  hawser run web -- ./server --port 8080\n" +
+			"  hawser run web --auth -- node server.js\n" +
 			"  hawser run web --azure-names -- python3 app.py",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -55,5 +56,11 @@ func (a *cli) runCommand() *cobra.Command {
 	cmd.Flags().StringVar(&dialect, "identity", string(run.AppService), "form of the identity endpoint: app-service, imds, arc or cloud-shell")
 	cmd.Flags().BoolVar(&cfg.AzureNames, "azure-names", false, "send Azure's own host names to the plane")
 	cmd.Flags().DurationVar(&cfg.Grace, "grace", 0, "time from SIGTERM to SIGKILL at a restart (default 10s)")
+	f := &cfg.Front
+	cmd.Flags().BoolVar(&f.Auth, "auth", false, "let people in only who have signed in: built-in authentication in front of the app")
+	cmd.Flags().StringVar(&f.Action, "auth-action", "", "who has not signed in gets: redirect (to the sign-in), 401, 403, or allow (default redirect)")
+	cmd.Flags().StringVar(&f.Scope, "auth-scope", "", "scopes of the sign-in, such as \"openid profile offline_access api://…/user_impersonation\"")
+	cmd.Flags().IntVar(&f.Port, "port", 0, "port that the app listens on; given to it as PORT (default a free one)")
+	cmd.Flags().StringVar(&f.Upstream, "upstream-address", "", "where the plane reaches the app, if not on this machine's loopback: https://host:port")
 	return cmd
 }

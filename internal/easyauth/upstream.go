@@ -27,6 +27,7 @@ const (
 type Process struct {
 	ID      string `json:"id"`      // of the run, a GUID
 	Address string `json:"address"` // http://host:port or https://host:port
+	Machine string `json:"machine"` // whose loopback the address is on
 	Remove  bool   `json:"remove"`
 }
 
@@ -47,7 +48,7 @@ func (f *Front) Announce(ctx context.Context, site az.ID, p Process, local bool)
 	}
 	up := store.Upstream{Site: site.Key(), ID: strings.ToLower(p.ID), Address: p.Address}
 	if loopback {
-		if !local {
+		if !local || p.Machine != "" && p.Machine != f.cfg.Machine {
 			return az.Errorf(az.Invalid, "UpstreamNotReachable", "The address %s is on this program's own machine, where the plane cannot reach it. Give an address that it can: --upstream-address https://host:port.", p.Address)
 		}
 		up.Machine = f.cfg.Machine

@@ -19,6 +19,7 @@ type extras struct {
 	identity map[string]string // nil values never; IDENTITY_*, MSI_* or their like
 	trust    map[string]string // files with certificates
 	proxy    string            // address of the loopback proxy, "" if there is none
+	front    map[string]string // PORT and the like, where the plane passes requests on
 	forced   bool              // Azure's names: the proxy may not be taken away by a setting
 	domain   string            // the plane's, which the proxy must get to see
 }
@@ -49,6 +50,9 @@ func environ(parent []string, env *client.Environment, x extras, dialect Dialect
 	addUnless(vars, own, "AZURE_TENANT_ID", first(env.Tenant, env.TenantID))
 	for name, value := range x.trust {
 		addUnless(vars, own, name, value)
+	}
+	for name, value := range x.front {
+		vars[key(name)] = value
 	}
 	x.setProxy(vars, own)
 	setIdentity(vars, x.identity, dialect)

@@ -74,6 +74,7 @@ type Config struct {
 	ArcDir     string  // where Arc clients look for key files; default as Azure's agent has it
 	AzureNames bool    // send Azure's own host names to the plane
 	Proxy      ProxyMode
+	Front      Front  // how the plane stands in front of the app
 	Limits     Limits // of the identity endpoint; zero fields have defaults
 	Logger     *slog.Logger
 	Clock      az.Clock
@@ -134,7 +135,7 @@ func (c *Config) check() error {
 	if c.AzureNames && c.Proxy == ProxyOff {
 		return errors.New("cannot run: Azure's names need the loopback proxy, which is switched off")
 	}
-	return nil
+	return c.Front.check()
 }
 
 func set[T comparable](to *T, v T) {
@@ -169,6 +170,9 @@ func Run(ctx context.Context, cfg Config) (int, error) {
 	defer s.close()
 	resolves := s.namesResolve(ctx) // runs beside the next request
 	env, err := s.firstEnvironment(ctx)
+	if err == nil && s.Front.Auth {
+		env, err = s.enableAuth(ctx)
+	}
 	if err != nil {
 		return exitFailed, err
 	}
@@ -177,6 +181,9 @@ func Run(ctx context.Context, cfg Config) (int, error) {
 	}, cfg.Logger)
 	s.closers = append(s.closers, s.cache)
 	if err := s.listen(<-resolves); err != nil {
+		return exitFailed, err
+	}
+	if err := s.startFront(ctx, env); err != nil {
 		return exitFailed, err
 	}
 	s.warn(env)
