@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hawser/hawser/internal/rest"
@@ -133,12 +134,18 @@ func (p SignedOutPage) about() about {
 func (p ErrorPage) about() about { return about{template: "error", title: "Something went wrong"} }
 
 func (p ContinuePage) about() about {
-	return about{template: "continue", title: "Going on", refresh: p.URL}
+	return about{template: "continue", title: "Going on", refresh: string(p.Href())}
 }
 
-// Href is the address for a link: who made the page has checked it, and native
-// apps have schemes of their own.
-func (p ContinuePage) Href() template.URL { return template.URL(p.URL) } //nolint:gosec // see above
+// Href is the address for a link. Native apps have schemes of their own, so all
+// are served but those that a browser would run or read from its own machine.
+func (p ContinuePage) Href() template.URL {
+	u, err := url.Parse(p.URL)
+	if err != nil || slices.Contains([]string{"javascript", "data", "vbscript", "file", "blob", "about"}, strings.ToLower(u.Scheme)) {
+		return "/account"
+	}
+	return template.URL(p.URL) //nolint:gosec // see above
+}
 
 func (p namePage) about() about {
 	return about{template: "name", title: "Sign in", script: passkeyScript}
