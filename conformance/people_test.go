@@ -1,11 +1,15 @@
 package conformance
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -16,6 +20,7 @@ type person struct {
 	Name     string `json:"displayName"`
 	UPN      string `json:"userPrincipalName"`
 	Password string `json:"password"`
+	Secret   string `json:"secret"` // of one-time codes, in base32; "" for none
 }
 
 // password is long enough for the plane and nobody's real one.
@@ -103,6 +108,9 @@ func (p *plane) servicePrincipal(appID string) string {
 	return page.Value[0].ID
 }
 
+// databaseLogin is the role that lets a principal in at the gateway.
+const databaseLogin = "PostgreSQL Login"
+
 const graphAppID = "00000003-0000-0000-c000-000000000000"
 
 // delegated is a scope as an application offers it; roleOf is an app role.
@@ -160,3 +168,81 @@ func TestPeopleAreThere(t *testing.T) {
 		t.Errorf("hawser group list:\n%s", list)
 	}
 }
+
+// mapRole gives somebody, or a group, a role of a database server, and the
+// right to log in with it.
+func (p *plane) mapRole(server, role, oid, database, access string) {
+	p.t.Helper()
+	id := "/subscriptions/" + p.env.SubscriptionID + "/resourceGroups/hawser/providers/Microsoft.DBforPostgreSQL/flexibleServers/" + server
+	body := map[string]any{"properties": map[string]string{"roleName": role, "principalId": oid, "database": database, "access": access}}
+	if err := p.arm().Put(p.t.Context(), id+"/principals/"+role, body, nil); err != nil {
+		p.t.Fatal(err)
+	}
+	p.assign(databaseLogin, oid, id)
+}
+
+// TestDeveloper: somebody signs in with az, by a code on another screen; what
+// every language's default credential then opens is what that person may.
+func TestDeveloper(t *testing.T) {
+	w := newWorld(t, "--domain", "dev.localhost", "--hosts", "auto")
+	ann := w.people("Ann")[0]
+	db := w.attach("pg1")
+	w.assign(secretsUser, ann.ID, w.vault.ID)
+	w.assign("Reader", ann.ID, "/subscriptions/"+w.env.SubscriptionID)
+	team := "team_" + db.name
+	w.mapRole("pg1", team, w.group("team", ann.ID), db.name, "read")
+	settings := t.TempDir()
+	host, port, _ := strings.Cut(w.env.Gateways["pg"], ":")
+	connection := "host=" + host + " port=" + port + " dbname=" + db.name + " user=" + ann.UPN + " sslmode=require options='endpoint=pg1'"
+	env := []string{"AZURE_CONFIG_DIR=" + settings, "AZURE_CORE_COLLECT_TELEMETRY=no",
+		"AZURE_POSTGRESQL_CONNECTIONSTRING=" + connection, "AZURE_POSTGRESQL_HOST=pg1.postgres." + w.env.Domain, "AZURE_POSTGRESQL_USER=" + ann.UPN,
+		"AZURE_POSTGRESQL_DATABASE=" + db.name, "AZURE_POSTGRESQL_PORT=" + port, "AZURE_POSTGRESQL_SSL=true"}
+	if r := w.withEnv(env, nil, hawser, "az-setup", "--data", w.dir); r.code != 0 {
+		t.Fatalf("az-setup: %s", r.stderr)
+	}
+	w.azLogin(t, env, ann)
+	who := w.withEnv(env, nil, "az", "account", "show", "--query", "user.[name,type]", "--output", "tsv", "--only-show-errors")
+	lines(t, who, ann.UPN+"\tuser")
+	for _, e := range ecosystems {
+		t.Run(e.name, func(t *testing.T) {
+			w.as(t)
+			lines(t, w.withEnv(env, nil, e.program("read", "default", w.vaultURL("kv1"), "plain")...), "get "+plainValue)
+			lines(t, w.withEnv(env, nil, e.program("database", "default", "things")...),
+				"who "+ann.UPN+" "+db.name+"\nselect ok\ninsert 42501\ncreate 42501\nbecome 42501")
+		})
+	}
+}
+
+// azLogin signs somebody in to az, who types its code at another screen.
+func (p *plane) azLogin(t *testing.T, env []string, who person) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "az", "login", "--use-device-code", "--tenant", p.env.TenantID, "--output", "none")
+	cmd.Env = append(append(clean(t), "REQUESTS_CA_BUNDLE="+p.env.CABundle), env...)
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said, approved := &tail{}, false
+	for l := bufio.NewScanner(out); l.Scan(); {
+		_, _ = said.Write(append(l.Bytes(), '\n'))
+		if m := deviceMessage.FindStringSubmatch(l.Text()); m != nil && !approved {
+			approved = true
+			v := p.visit(who)
+			v.Code = m[2]
+			if err := v.arrive(m[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil || !approved {
+		t.Fatalf("az login: %v\n%s", err, said)
+	}
+}
+
+// deviceMessage is how az, and MSAL, say it.
+var deviceMessage = regexp.MustCompile(`open the page (\S+) and enter the code (\S+) to authenticate`)

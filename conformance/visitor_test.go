@@ -2,10 +2,13 @@ package conformance
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base32"
+	endian "encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +18,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 )
@@ -164,7 +168,6 @@ type form struct {
 	action  string
 	method  string
 	values  url.Values
-	inputs  []*html.Node
 	buttons []*html.Node
 }
 
@@ -188,7 +191,6 @@ func readForm(n *html.Node) *form {
 		case c.Data == "button" || c.Data == "input" && kind == "submit":
 			f.buttons = append(f.buttons, c)
 		case c.Data == "input":
-			f.inputs = append(f.inputs, c)
 			if (kind != "checkbox" && kind != "radio") || has(c, "checked") {
 				f.values.Add(attribute(c, "name"), attribute(c, "value"))
 			}
@@ -197,29 +199,12 @@ func readForm(n *html.Node) *form {
 	return f
 }
 
-// input finds one by type or by what a browser would fill in.
-func (f *form) input(kind string) *html.Node {
-	for _, i := range f.inputs {
-		if attribute(i, "type") == kind {
-			return i
-		}
-		for word := range strings.FieldsSeq(attribute(i, "autocomplete")) {
-			if word == kind {
-				return i
-			}
-		}
-	}
-	return nil
-}
-
-// button finds one by what it says, in any of some ways.
-func (f *form) button(says ...string) *html.Node {
+// button finds one by its id, or by name and value.
+func (f *form) button(id string) *html.Node {
+	name, value, _ := strings.Cut(id, "=")
 	for _, b := range f.buttons {
-		text := strings.ToLower(words(b) + " " + attribute(b, "aria-label"))
-		for _, s := range says {
-			if strings.Contains(text, strings.ToLower(s)) {
-				return b
-			}
+		if attribute(b, "id") == id || value != "" && attribute(b, "name") == name && attribute(b, "value") == value {
+			return b
 		}
 	}
 	return nil
@@ -271,70 +256,81 @@ func (v *visitor) arrive(address string) error {
 	return fmt.Errorf("no end of pages: %q", v.trail)
 }
 
-var errStuck = errors.New("the visitor knows no answer to this page")
-
-// answer fills in the page's form.
+// answer fills in the page's form; the names are those of internal/signin.
 func (v *visitor) answer() (more bool, err error) {
 	if v.status >= http.StatusBadRequest {
 		return false, nil
 	}
-	forms := v.forms()
-	for _, f := range forms { // form_post: a form for somebody else, which only needs sending
-		if u, err := v.at.Parse(f.action); err == nil && u.Host != v.at.Host {
-			return true, v.send(f, nil)
-		}
-	}
-	for _, f := range forms { // what is filled in
-		if f.input("password") != nil || f.input("current-password") != nil {
-			return true, v.signIn(f)
-		}
-		if i := f.input("one-time-code"); i != nil && strings.Contains(v.at.Path, "device") && v.Code != "" {
-			f.values.Set(attribute(i, "name"), v.Code)
-			return true, v.send(f, nil)
-		}
-		if i := f.input("username"); i != nil {
-			f.values.Set(attribute(i, "name"), v.Person.UPN)
-			return true, v.send(f, f.button("next", "continue", "sign in"))
-		}
-		if i := f.input("text"); i != nil && v.Code != "" {
-			f.values.Set(attribute(i, "name"), v.Code)
-			return true, v.send(f, nil)
-		}
-	}
-	for _, f := range forms { // what is agreed to
-		yes, no := f.button("accept", "allow", "approve", "continue", "yes"), f.button("cancel", "decline", "deny", "no")
-		if yes == nil {
-			continue
-		}
-		if v.Decline {
-			return true, v.send(f, no)
-		}
-		return true, v.send(f, yes)
-	}
-	for _, f := range forms { // who it is
-		if b := f.button(v.Person.UPN); b != nil {
+	for _, f := range v.forms() {
+		switch attribute(f.node, "id") {
+		case "signin-name":
+			return true, v.fill(f, "loginfmt", v.Person.UPN)
+		case "signin-password":
+			return true, v.fill(f, "passwd", v.Person.Password)
+		case "signin-code":
+			code, err := totp(v.Person.Secret, time.Now())
+			if err != nil {
+				return false, err
+			}
+			return true, v.fill(f, "otc", code)
+		case "signin-pick":
+			b := f.button("account=" + v.Person.ID)
+			if b == nil {
+				b = f.button("account=")
+			}
 			return true, v.send(f, b)
+		case "consent", "device":
+			if _, ok := f.values["user_code"]; ok {
+				return true, v.fill(f, "user_code", v.Code)
+			}
+			if v.Decline {
+				return true, v.send(f, f.button("answer=decline"))
+			}
+			return true, v.send(f, f.button("answer=accept"))
+		case "form-post":
+			return true, v.send(f, nil)
+		}
+	}
+	for n := range v.doc.Descendants() { // a page that browsers leave by themselves
+		if attribute(n, "id") == "continue" && strings.HasPrefix(v.text, v.brand()+"One moment") {
+			return true, v.open(attribute(n, "href"))
 		}
 	}
 	return false, nil
 }
 
-func (v *visitor) signIn(f *form) error {
-	if i := f.input("username"); i != nil {
-		f.values.Set(attribute(i, "name"), v.Person.UPN)
-	}
-	i := f.input("current-password")
-	if i == nil {
-		i = f.input("password")
-	}
-	name := attribute(i, "name")
-	for _, title := range v.trail[:len(v.trail)-1] {
-		if title == v.trail[len(v.trail)-1] && strings.Contains(strings.ToLower(v.text), "incorrect") {
-			return errStuck
+// brand is what every page begins with.
+func (v *visitor) brand() string {
+	_, name, _ := strings.Cut(title(v.doc), " · ")
+	return name + " "
+}
+
+// fill sends a form with one field filled in; where the page shows that the
+// last answer was wrong, it gives up instead of trying it for ever.
+func (v *visitor) fill(f *form, name, value string) error {
+	for n := range v.doc.Descendants() {
+		if attribute(n, "role") == "alert" && words(n) != "" {
+			return fmt.Errorf("the page says: %s", words(n))
 		}
 	}
-	f.values.Set(name, v.Person.Password)
-	return v.send(f, nil)
+	if _, ok := f.values[name]; !ok {
+		return fmt.Errorf("the form %s has no input %s", attribute(f.node, "id"), name)
+	}
+	f.values.Set(name, value)
+	return v.send(f, f.button("next"))
+}
+
+// totp is the code of RFC 6238 for a secret in base32.
+func totp(secret string, at time.Time) (string, error) {
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(strings.ReplaceAll(secret, " ", "")))
+	if err != nil || len(key) == 0 {
+		return "", fmt.Errorf("no one-time codes can be made of the secret: %w", err)
+	}
+	mac := hmac.New(sha1.New, key)
+	_ = endian.Write(mac, endian.BigEndian, at.Unix()/30)
+	sum := mac.Sum(nil)
+	n := endian.BigEndian.Uint32(sum[sum[len(sum)-1]&0xf:]) & 0x7fffffff
+	return fmt.Sprintf("%06d", n%1_000_000), nil
 }
 
 // goVisit is the visitor as a program of its own, which MSAL opens as its
