@@ -27,8 +27,13 @@ func checkApplication(o *Object) error {
 	if o.TokenVersion < 0 || o.TokenVersion > 2 {
 		return az.Errorf(az.Invalid, "Request_BadRequest", "The property 'requestedAccessTokenVersion' must be null, 1 or 2.")
 	}
-	if len(o.AppRoles) > maxAppRoles {
-		return az.Errorf(az.Invalid, "Request_BadRequest", "An application can have at most %d app roles.", maxAppRoles)
+	switch o.SignInAudience {
+	case "", "AzureADMyOrg", "AzureADMultipleOrgs", "AzureADandPersonalMicrosoftAccount", "PersonalMicrosoftAccount":
+	default:
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The property 'signInAudience' must be AzureADMyOrg or another of Entra's audiences.")
+	}
+	if err := o.checkRegistration(); err != nil {
+		return err
 	}
 	for _, u := range o.IdentifierURIs {
 		if guid := strings.TrimPrefix(strings.ToLower(u), "api://"); az.IsGUID(guid) && guid != o.AppID {

@@ -245,22 +245,42 @@ func (d *Directory) AddFederated(tx *store.Tx, application string, f CredentialF
 	if err := checkName("federated identity credential", f.Name); err != nil {
 		return nil, err
 	}
+	if err := federatedTwin(tx, application, "", f); err != nil {
+		return nil, err
+	}
+	c := &Credential{ID: az.NewGUID(), Kind: Federated, CredentialFacts: f}
+	return c, putCredential(tx, application, c)
+}
+
+// federatedTwin refuses a second credential with the same name, or the same
+// issuer and subject; but is the one that is being changed.
+func federatedTwin(tx *store.Tx, application, but string, f CredentialFacts) error {
 	old, err := tx.Credentials(application)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, r := range old {
 		o, err := credentialFromRow(r)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if o.Kind == Federated && (strings.EqualFold(o.Name, f.Name) || o.Issuer == f.Issuer && o.Subject == f.Subject) {
-			return nil, az.Errorf(az.Conflict, "Request_MultipleObjectsWithSameKeyValue",
+		if o.Kind == Federated && o.ID != but && (strings.EqualFold(o.Name, f.Name) || o.Issuer == f.Issuer && o.Subject == f.Subject) {
+			return az.Errorf(az.Conflict, "Request_MultipleObjectsWithSameKeyValue",
 				"The application has a federated identity credential with this name, or with this issuer and subject, already.")
 		}
 	}
-	c := &Credential{ID: az.NewGUID(), Kind: Federated, CredentialFacts: f}
-	return c, putCredential(tx, application, c)
+	return nil
+}
+
+// updateFederated writes a federated identity credential that was changed.
+func (d *Directory) updateFederated(tx *store.Tx, application string, c *Credential) error {
+	if err := CheckFederated(c.Issuer, c.Subject, c.Audiences); err != nil {
+		return err
+	}
+	if err := federatedTwin(tx, application, c.ID, c.CredentialFacts); err != nil {
+		return err
+	}
+	return putCredential(tx, application, c)
 }
 
 func putCredential(tx *store.Tx, owner string, c *Credential) error {

@@ -42,6 +42,9 @@ type Directory struct {
 	grants  *cache[[]Grant] // by client "/" user
 	roles   *cache[[]held]  // app roles by principal
 
+	schemas map[az.PrincipalKind]*schema // what Graph knows of each kind
+	guesses guesses
+
 	mu       sync.Mutex        // guards clientOf
 	clientOf map[string]string // object id → application id of the cached client it is part of
 }
@@ -55,7 +58,7 @@ func New(cfg Config) *Directory {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Directory{cfg: cfg, store: cfg.Store, objects: newCache[*Object](), clients: newCache[*Client](),
-		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), clientOf: map[string]string{}}
+		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), schemas: newSchemas(), clientOf: map[string]string{}}
 	cfg.Store.Listen(d.note)
 	return d
 }

@@ -521,7 +521,7 @@ func TestGraphRefusals(t *testing.T) {
 		{"GET", "/applications/%00", nil, 404, "Request_ResourceNotFound"},
 		{"GET", "/groups/" + id, nil, 404, "Request_ResourceNotFound"},
 		{"GET", "/groups?$filter=owner%20eq%20'x'", nil, 400, "Request_UnsupportedQuery"},
-		{"GET", "/groups?$filter=displayName%20ne%20'x'", nil, 400, "Request_UnsupportedQuery"},
+		{"GET", "/groups?$filter=displayName%20has%20'x'", nil, 400, "Request_UnsupportedQuery"},
 		{"GET", "/groups?$filter=displayName%20eq%20'%00'", nil, 400, "Request_UnsupportedQuery"},
 		{"GET", "/groups?$top=0", nil, 400, "Request_UnsupportedQuery"},
 		{"GET", "/groups?$skiptoken=%00", nil, 400, "Request_UnsupportedQuery"},
@@ -578,21 +578,4 @@ func TestAdministratorIsKept(t *testing.T) {
 	g.want(400, "DELETE", "/servicePrincipals/"+sp["id"].(string), nil)
 	w.cfg.Keep = az.NewGUID()
 	g.want(204, "DELETE", "/applications/"+app["id"].(string), nil)
-}
-
-func FuzzParseFilter(f *testing.F) {
-	for _, s := range []string{"displayName eq 'x'", "startswith(displayName,'it''s') and appId eq 'y'", "servicePrincipalNames/any(c:c eq 'z')", "accountEnabled eq true", "a eq '", "and", "startswith(,"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		terms, err := parseFilter(s)
-		if err != nil && !az.Is(err, az.Invalid) {
-			t.Fatal(err)
-		}
-		if len(terms) > len(s) {
-			t.Fatal("more terms than characters")
-		}
-		var q store.ObjectQuery
-		_ = narrow(&q, terms)
-	})
 }

@@ -2,446 +2,302 @@ package directory
 
 import (
 	"context"
-	"encoding/base64"
+	"encoding/json"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
-	"github.com/hawser/hawser/internal/store"
 )
 
-// maxGraphBody bounds a request's body: the largest real ones carry a
-// certificate chain or 1,000 ids.
-const maxGraphBody = 256 << 10
+const (
+	// maxGraphBody bounds a request's body: the largest real ones carry a
+	// certificate chain or 1,000 ids.
+	maxGraphBody = 256 << 10
+	// maxBatchBody bounds a batch's. Source: Microsoft Graph, 4 MB.
+	maxBatchBody = 4 << 20
+	// maxSegments bounds a path; the longest real one has 8.
+	maxSegments = 12
+)
 
-// Surface is graph.D: the part of Microsoft Graph v1.0 that az, Terraform and
-// the plane's own tools use for applications, principals, people and groups.
-// Verify and Challenge are set by the server.
+// operation is one line of Graph's table: what is asked, what its caller
+// needs, and who answers.
+type operation struct {
+	method string
+	path   string // with {names} for what stands for itself
+	need   *need
+	handle func(context.Context, *call) (any, error)
+
+	segments []string
+}
+
+// call is one request to Graph, alone or in a batch.
+type call struct {
+	*rest.Request
+	op     *operation
+	vars   map[string]string
+	base   string // the address up to the version
+	path   string // below the version, as it was asked for
+	target *Object
+	cast   string // the kind that a list is limited to
+	count  bool   // only the number is asked for
+	basic  bool   // the caller may read basic profiles only
+}
+
+// Surface is graph.D: Microsoft Graph v1.0 as far as directories go, and the
+// same under /beta. Verify and Challenge are set by the server.
+//
+// Operations are looked up here and not by net/http: keys may stand in
+// parentheses, names are compared without regard to case, and a batch asks for
+// many without leaving the process.
 func (d *Directory) Surface() *rest.Surface {
+	g := d.newGraphTable()
 	s := &rest.Surface{Name: "graph", Form: rest.FormGraph, Log: d.cfg.Log, Clock: d.cfg.Clock}
-	add := func(method, path string, h func(context.Context, *rest.Request) (any, error)) {
-		if method == http.MethodGet {
-			h = d.reading(h)
-		}
-		var limit int64
-		if method == http.MethodPost || method == http.MethodPatch {
-			limit = maxGraphBody
-		}
-		s.Routes = append(s.Routes, rest.Route{Method: method, Path: "/v1.0" + path, Access: rest.Token(rest.Graph), MaxBody: limit, Handle: graphErrors(h)})
+	for _, version := range []string{"/v1.0", "/beta"} {
+		s.Routes = append(s.Routes,
+			rest.Route{Path: version + "/{path...}", Access: rest.Token(rest.Graph), MaxBody: maxGraphBody, Handle: func(ctx context.Context, r *rest.Request) (any, error) {
+				return g.serve(ctx, r, version)
+			}},
+			rest.Route{Method: "GET", Path: version + "/$metadata", Access: rest.Nobody("it describes the interface, as Graph's does"), Handle: metadata},
+			rest.Route{Method: "POST", Path: version + "/$batch", Access: rest.Token(rest.Graph), MaxBody: maxBatchBody, Timeout: 50 * time.Second, Handle: func(ctx context.Context, r *rest.Request) (any, error) {
+				return g.batch(ctx, r, version)
+			}})
 	}
-	for _, k := range graphKinds {
-		add("GET", "/"+k.path, d.graphList(k))
-		add("GET", "/"+k.path+"/{id}", d.graphGet(k))
-		add("POST", "/"+k.path, d.graphCreate(k))
-		add("PATCH", "/"+k.path+"/{id}", d.graphPatch(k))
-		add("DELETE", "/"+k.path+"/{id}", d.graphDelete(k))
-	}
-	add("POST", "/applications/{id}/addPassword", d.graphAddPassword)
-	add("POST", "/applications/{id}/removePassword", d.graphRemovePassword)
-	add("GET", "/applications/{id}/federatedIdentityCredentials", d.graphFederatedList)
-	add("POST", "/applications/{id}/federatedIdentityCredentials", d.graphFederatedCreate)
-	add("GET", "/applications/{id}/federatedIdentityCredentials/{credential}", d.graphFederatedGet)
-	add("DELETE", "/applications/{id}/federatedIdentityCredentials/{credential}", d.graphFederatedDelete)
-	add("GET", "/groups/{id}/members", d.graphMembers)
-	add("POST", "/groups/{id}/members/$ref", d.graphAddMember)
-	add("DELETE", "/groups/{id}/members/{member}/$ref", d.graphRemoveMember)
-	add("GET", "/directoryObjects/{id}", d.graphObject)
-	add("POST", "/directoryObjects/getByIds", d.reading(d.graphByIDs))
 	return s
 }
 
-// reading asks for the right to read the directory, and records the answer. An
-// application has none by itself, as in Entra: it is held with every role that
-// may read resources somewhere, for who hands out roles must find whom to.
-// Everybody may look at himself.
-func (d *Directory) reading(h func(context.Context, *rest.Request) (any, error)) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		var err error
-		if id := r.PathValue("id"); id != "" && strings.EqualFold(id, r.Caller.ObjectID) && !strings.Contains(r.Pattern, "{id}/") {
-			err = d.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: r.Caller, Action: actionRead.Name, Where: az.Root.String(),
-				Outcome: guard.Allowed, Reason: "it is the caller's own object"})
-		} else {
-			err = d.cfg.Guard.CheckAnywhere(ctx, r.Caller, actionRead)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return h(ctx, r)
-	}
+// graphTable finds operations by their first segment.
+type graphTable struct {
+	d     *Directory
+	first map[string][]*operation
 }
 
-// graphKind is one collection of Graph.
-type graphKind struct {
-	path string
-	kind az.PrincipalKind
-}
-
-var graphKinds = []graphKind{{"applications", Application}, {"servicePrincipals", az.ServicePrincipal}, {"users", az.User}, {"groups", az.Group}}
-
-// graphErrors words refusals as Graph does.
-func graphErrors(h func(context.Context, *rest.Request) (any, error)) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		v, err := h(ctx, r)
-		if denied, ok := guard.AsDenied(err); ok {
-			where := "the root scope"
-			if denied.Action == actionRead {
-				where = "any scope"
-			}
-			return nil, az.Errorf(az.Forbidden, "Authorization_RequestDenied",
-				"Insufficient privileges to complete the operation. The action '%s' needs a role such as '%s' at %s.", denied.Action.Name, denied.Suggest, where).Because(err)
-		}
-		if az.Is(err, az.Conflict) {
-			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "Another object with the same value for one of its unique properties already exists.").Because(err)
-		}
-		return v, err
-	}
-}
-
-func (d *Directory) graphBase(r *rest.Request) string {
-	if d.cfg.Names.Classify(r.Host).Surface == az.SurfaceGraph {
-		return "https://" + r.Host + "/v1.0"
-	}
-	return d.cfg.Names.Origin(az.SurfaceGraph) + "/v1.0"
-}
-
-type graphPage struct {
-	Context string `json:"@odata.context"`
-	Next    string `json:"@odata.nextLink,omitempty"`
-	Value   []any  `json:"value"`
-}
-
-const (
-	// defaultTop and maxTop are Graph's page sizes.
-	defaultTop = 100
-	maxTop     = 999
-)
-
-func (d *Directory) graphList(k graphKind) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		query := r.URL.Query()
-		terms, err := parseFilter(query.Get("$filter"))
-		if err != nil {
-			return nil, err
-		}
-		top := defaultTop
-		if s := query.Get("$top"); s != "" {
-			if top, err = strconv.Atoi(s); err != nil || top < 1 || top > maxTop {
-				return nil, az.Errorf(az.Invalid, "Request_UnsupportedQuery", "The query parameter $top must be a number from 1 to %d.", maxTop)
-			}
-		}
-		if after := query.Get("$skiptoken"); after != "" && !az.IsGUID(after) {
-			return nil, az.Errorf(az.Invalid, "Request_UnsupportedQuery", "The query parameter $skiptoken is not one of this server's.")
-		}
-		q := store.ObjectQuery{Kind: string(k.kind), After: strings.ToLower(query.Get("$skiptoken"))}
-		if terms, err = d.resolveNames(ctx, terms); err != nil {
-			return nil, err
-		}
-		if err := narrow(&q, terms); err != nil {
-			return nil, err
-		}
-		list, more, err := d.page(ctx, q, terms, top)
-		if err != nil {
-			return nil, err
-		}
-		page := graphPage{Context: d.graphBase(r) + "/$metadata#" + k.path, Value: []any{}}
-		for _, o := range list {
-			v, err := d.graphView(ctx, o)
-			if err != nil {
-				return nil, err
-			}
-			page.Value = append(page.Value, v)
-		}
-		if more {
-			next := url.Values{"$skiptoken": {list[len(list)-1].ID}, "$top": {strconv.Itoa(top)}}
-			if f := query.Get("$filter"); f != "" {
-				next.Set("$filter", f)
-			}
-			page.Next = d.graphBase(r) + "/" + k.path + "?" + next.Encode()
-		}
-		return page, nil
-	}
-}
-
-// resolveNames turns a service principal's name that is an identifier URI into
-// its application's id.
-func (d *Directory) resolveNames(ctx context.Context, terms []term) ([]term, error) {
-	for i, t := range terms {
-		if t.field != "serviceprincipalnames" || az.IsGUID(t.value) {
-			continue
-		}
-		app, ok, err := d.ByName(ctx, t.value)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			terms[i].value = app.AppID
+func (d *Directory) newGraphTable() *graphTable {
+	g := &graphTable{d: d, first: map[string][]*operation{}}
+	for _, ops := range [][]operation{d.userOperations(), d.groupOperations(), d.applicationOperations(), d.principalOperations(),
+		d.grantOperations(), d.objectOperations()} {
+		for _, op := range ops {
+			op.segments = strings.Split(strings.TrimPrefix(op.path, "/"), "/")
+			key := strings.ToLower(op.segments[0])
+			g.first[key] = append(g.first[key], &op)
 		}
 	}
-	return terms, nil
+	return g
 }
 
-// page collects up to top matches; more says whether others follow.
-func (d *Directory) page(ctx context.Context, q store.ObjectQuery, terms []term, top int) (out []*Object, more bool, err error) {
-	q.Limit = maxTop + 1
-	for {
-		batch, err := d.Find(ctx, q)
-		if err != nil {
-			return nil, false, err
-		}
-	next:
-		for _, o := range batch {
-			for _, t := range terms {
-				if !t.matches(o) {
-					continue next
-				}
-			}
-			if len(out) == top {
-				return out, true, nil
-			}
-			out = append(out, o)
-		}
-		if len(batch) < q.Limit {
-			return out, false, nil
-		}
-		q.After = batch[len(batch)-1].ID
-	}
+// serve answers one request.
+func (g *graphTable) serve(ctx context.Context, r *rest.Request, version string) (any, error) {
+	v, err := g.answer(ctx, r, version)
+	return v, graphError(err)
 }
 
-// find reads the object that a path names: by id, and people also by name.
-func (d *Directory) find(ctx context.Context, k graphKind, word string) (*Object, error) {
-	if k.kind == az.User && strings.Contains(word, "@") && checkText("userPrincipalName", word, 320) == nil {
-		list, err := d.Find(ctx, store.ObjectQuery{Kind: string(az.User), UPN: word})
-		if err != nil {
-			return nil, err
-		}
-		if len(list) == 1 {
-			return list[0], nil
-		}
-	}
-	if !az.IsGUID(word) {
-		return nil, notFound(word)
-	}
-	o, ok, err := d.Get(ctx, strings.ToLower(word))
+func (g *graphTable) answer(ctx context.Context, r *rest.Request, version string) (any, error) {
+	c := &call{Request: r, base: g.d.graphOrigin(r) + version, path: strings.TrimPrefix(r.URL.Path, version)}
+	segments, err := c.split()
 	if err != nil {
 		return nil, err
 	}
-	if !ok || o.Kind != k.kind {
-		return nil, notFound(word)
+	if strings.EqualFold(segments[0], "me") {
+		if r.Caller.Kind != az.User {
+			return nil, az.Errorf(az.Invalid, "BadRequest", "/me request is only valid with delegated authentication flow.")
+		}
+		segments = append([]string{"users", r.Caller.ObjectID}, segments[1:]...)
+	}
+	if c.op, c.vars, err = g.find(r.Method, segments); err != nil {
+		return nil, err
+	}
+	if c.target, err = g.d.named(ctx, segments[0], c.vars["id"]); err != nil {
+		return nil, err
+	}
+	if err := g.d.permit(ctx, c, c.op.need); err != nil {
+		return nil, err
+	}
+	if c.target == nil && c.vars["id"] != "" {
+		return nil, notFound(c.vars["id"])
+	}
+	return c.op.handle(ctx, c)
+}
+
+// split reads the path: keys in parentheses become segments, a cast and
+// $count at the end become fields.
+func (c *call) split() ([]string, error) {
+	var out []string
+	for _, s := range strings.Split(strings.Trim(c.path, "/"), "/") {
+		if name, key, ok := strings.Cut(s, "("); ok && strings.HasSuffix(key, ")") && name != "" {
+			key = strings.TrimSuffix(key, ")")
+			if field, value, named := strings.Cut(key, "="); named {
+				out = append(out, name, strings.ToLower(field)+"="+strings.Trim(value, "'"))
+			} else if key = strings.Trim(key, "'"); key != "" {
+				out = append(out, name, key)
+			} else {
+				out = append(out, name)
+			}
+			continue
+		}
+		out = append(out, s)
+	}
+	if len(out) > maxSegments {
+		return nil, unknownPath()
+	}
+	if last := len(out) - 1; last > 0 && c.Method == http.MethodGet && strings.EqualFold(out[last], "$count") {
+		c.count, out = true, out[:last]
+	}
+	if last := len(out) - 1; last > 0 {
+		for _, prefix := range []string{"microsoft.graph.", "graph."} {
+			if rest, ok := cutPrefixFold(out[last], prefix); ok && c.Method == http.MethodGet {
+				c.cast, out = strings.ToLower(rest), out[:last]
+				break
+			} else if ok {
+				out[last] = rest // the long name of an action
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) > len(prefix) && strings.EqualFold(s[:len(prefix)], prefix) {
+		return s[len(prefix):], true
+	}
+	return s, false
+}
+
+func unknownPath() error {
+	return az.Errorf(az.NotFound, "BadRequest", "Resource not found for the segment: there is no such collection or operation here.")
+}
+
+// find returns the operation for a method and a path.
+func (g *graphTable) find(method string, segments []string) (*operation, map[string]string, error) {
+	other := false
+	for _, op := range g.first[strings.ToLower(segments[0])] {
+		vars, ok := op.match(segments)
+		if !ok {
+			continue
+		}
+		if op.method == method {
+			return op, vars, nil
+		}
+		other = true
+	}
+	if other {
+		return nil, nil, az.Errorf(az.Unsupported, "MethodNotAllowed", "The method is not served at this path.")
+	}
+	return nil, nil, unknownPath()
+}
+
+func (op *operation) match(segments []string) (map[string]string, bool) {
+	if len(segments) != len(op.segments) {
+		return nil, false
+	}
+	var vars map[string]string
+	for i, want := range op.segments {
+		if name, ok := strings.CutPrefix(want, "{"); ok {
+			if vars == nil {
+				vars = map[string]string{}
+			}
+			vars[strings.TrimSuffix(name, "}")] = segments[i]
+		} else if !strings.EqualFold(want, segments[i]) {
+			return nil, false
+		}
+	}
+	return vars, true
+}
+
+// named reads the object that a path names: by id, people also by user
+// principal name, applications and their principals also by appId. nil if
+// there is none of the collection's kind: who may not look must not learn which.
+func (d *Directory) named(ctx context.Context, set, word string) (*Object, error) {
+	var kind az.PrincipalKind
+	known := false
+	for k, s := range d.schemas {
+		if strings.EqualFold(s.set, set) {
+			kind, known = k, true
+		}
+	}
+	if word == "" || !known {
+		return nil, nil
+	}
+	var o *Object
+	var ok bool
+	var err error
+	appID, byApp := strings.CutPrefix(word, "appid=")
+	switch {
+	case az.IsGUID(word):
+		o, ok, err = d.Get(ctx, strings.ToLower(word))
+	case byApp && az.IsGUID(appID) && (kind == Application || kind == az.ServicePrincipal):
+		o, err = d.byApp(ctx, kind, strings.ToLower(appID))
+		ok = o != nil
+	case kind == az.User:
+		o, ok, err = d.UserByUPN(ctx, word)
+	}
+	if err != nil || !ok || kind != "" && o.Kind != kind {
+		return nil, err
 	}
 	return o, nil
 }
 
-func (d *Directory) graphGet(k graphKind) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		o, err := d.find(ctx, k, r.PathValue("id"))
-		if err != nil {
-			return nil, err
+// graphError words refusals as Graph does.
+func graphError(err error) error {
+	if denied, ok := guard.AsDenied(err); ok {
+		where := "the root scope"
+		if denied.Action == actionRead {
+			where = "any scope"
 		}
-		return d.graphView(ctx, o)
+		return az.Errorf(az.Forbidden, "Authorization_RequestDenied",
+			"Insufficient privileges to complete the operation. The action '%s' needs a role such as '%s' at %s.", denied.Action.Name, denied.Suggest, where).Because(err)
+	}
+	if az.Is(err, az.Conflict) {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "Another object with the same value for one of its unique properties already exists.").Because(err)
+	}
+	return err
+}
+
+func (d *Directory) graphOrigin(r *rest.Request) string {
+	if d.cfg.Names.Classify(r.Host).Surface == az.SurfaceGraph {
+		return "https://" + r.Host
+	}
+	return d.cfg.Names.Origin(az.SurfaceGraph)
+}
+
+// body reads the request's JSON.
+func (c *call) body(v any) error { return c.JSON(v) }
+
+// opt is a property of a body that may be missing, null, or there.
+type opt[T any] struct {
+	there bool
+	v     T // the zero value of null
+}
+
+// UnmarshalJSON implements json.Unmarshaler; it is called for null too.
+func (o *opt[T]) UnmarshalJSON(b []byte) error {
+	o.there = true
+	if string(b) == "null" {
+		return nil
+	}
+	return json.Unmarshal(b, &o.v)
+}
+
+// put writes the property over a field if it is there.
+func (o *opt[T]) put(to *T) {
+	if o.there {
+		*to = o.v
 	}
 }
 
-func (d *Directory) graphDelete(k graphKind) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		id := strings.ToLower(r.PathValue("id"))
-		if k.kind == az.User && strings.Contains(id, "@") {
-			// Delete asks for its own right.
-			if err := d.cfg.Guard.CheckAnywhere(ctx, r.Caller, actionRead); err != nil {
-				return nil, err
-			}
-			o, err := d.find(ctx, k, id)
-			if err != nil {
-				return nil, err
-			}
-			id = o.ID
-		}
-		return nil, d.Delete(ctx, r.Caller, k.kind, id)
-	}
-}
-
-func (d *Directory) graphCreate(k graphKind) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		var b graphBody
-		if err := r.JSON(&b); err != nil {
-			return nil, err
-		}
-		o, err := d.createFrom(ctx, r.Caller, k, &b)
-		if err != nil {
-			return nil, err
-		}
-		v, err := d.graphView(ctx, o)
-		return &rest.Reply{Status: http.StatusCreated, Header: http.Header{"Location": {d.graphBase(r) + "/" + k.path + "/" + o.ID}}, Body: v}, err
-	}
-}
-
-func (d *Directory) createFrom(ctx context.Context, caller az.Principal, k graphKind, b *graphBody) (*Object, error) {
-	var o Object
-	b.into(&o)
-	switch k.kind {
-	case az.ServicePrincipal:
-		if b.AppID == "" {
-			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "A service principal needs the appId of its application.")
-		}
-		return d.CreateServicePrincipal(ctx, caller, b.AppID)
-	case az.User:
-		o.Enabled = b.AccountEnabled == nil || *b.AccountEnabled
-		if b.PasswordProfile == nil {
-			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "A user needs a passwordProfile.")
-		}
-		return d.CreateUser(ctx, caller, o, az.NewSecret(b.PasswordProfile.Password))
-	case az.Group:
-		if b.MailEnabled != nil && *b.MailEnabled || b.SecurityEnabled != nil && !*b.SecurityEnabled {
-			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "Only security groups without mail are served here: mailEnabled must be false and securityEnabled true.")
-		}
-		return d.CreateGroup(ctx, caller, o)
-	}
-	made, err := d.CreateApplication(ctx, caller, o)
-	if err != nil || len(deref(b.KeyCredentials)) == 0 {
-		return made, err
-	}
-	return made, d.SetCertificates(ctx, caller, made.ID, *b.KeyCredentials)
-}
-
-func (d *Directory) graphPatch(k graphKind) func(context.Context, *rest.Request) (any, error) {
-	return func(ctx context.Context, r *rest.Request) (any, error) {
-		var b graphBody
-		if err := r.JSON(&b); err != nil {
-			return nil, err
-		}
-		id := strings.ToLower(r.PathValue("id"))
-		_, err := d.Change(ctx, r.Caller, k.kind, id, func(_ *store.Tx, o *Object) error {
-			b.into(o)
-			if b.AccountEnabled != nil && (o.Kind == az.User || o.Kind == az.ServicePrincipal) {
-				o.Enabled = *b.AccountEnabled
-			}
-			return nil
-		})
-		if err != nil || b.KeyCredentials == nil || k.kind != Application {
-			return nil, err
-		}
-		return nil, d.SetCertificates(ctx, r.Caller, id, *b.KeyCredentials)
-	}
-}
-
-func (d *Directory) graphObject(ctx context.Context, r *rest.Request) (any, error) {
-	if !az.IsGUID(r.PathValue("id")) {
-		return nil, notFound("")
-	}
-	o, ok, err := d.Get(ctx, strings.ToLower(r.PathValue("id")))
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, notFound(r.PathValue("id"))
-	}
-	return d.graphView(ctx, o)
-}
-
-// maxIDs bounds getByIds. Source: Microsoft Graph, "up to 1,000".
-const maxIDs = 1000
-
-func (d *Directory) graphByIDs(ctx context.Context, r *rest.Request) (any, error) {
-	var b struct {
-		IDs   []string `json:"ids"`
-		Types []string `json:"types"`
-	}
-	if err := r.JSON(&b); err != nil {
-		return nil, err
-	}
-	if len(b.IDs) == 0 || len(b.IDs) > maxIDs {
-		return nil, az.Errorf(az.Invalid, "Request_BadRequest", "The property 'ids' must hold 1 to %d ids.", maxIDs)
-	}
-	for i, id := range b.IDs {
-		if b.IDs[i] = strings.ToLower(id); !az.IsGUID(id) {
-			return nil, az.Errorf(az.Invalid, "Request_BadRequest", "An id in the property 'ids' is not a GUID.")
-		}
-	}
-	list, err := d.Find(ctx, store.ObjectQuery{IDs: b.IDs})
-	if err != nil {
-		return nil, err
-	}
-	page := graphPage{Context: d.graphBase(r) + "/$metadata#directoryObjects", Value: []any{}}
-	for _, o := range list {
-		if len(b.Types) > 0 && !hasFold(b.Types, graphType(o)) && !hasFold(b.Types, "directoryObject") {
-			continue
-		}
-		v, err := d.graphView(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		page.Value = append(page.Value, v)
-	}
-	return page, nil
-}
-
-func hasFold(list []string, s string) bool {
-	for _, x := range list {
-		if strings.EqualFold(x, s) {
-			return true
-		}
-	}
-	return false
-}
-
-func (d *Directory) graphMembers(ctx context.Context, r *rest.Request) (any, error) {
-	g, err := d.find(ctx, graphKind{"groups", az.Group}, r.PathValue("id"))
-	if err != nil {
-		return nil, err
-	}
-	ids, err := d.store.MembersOf(ctx, g.ID)
-	if err != nil {
-		return nil, err
-	}
-	page := graphPage{Context: d.graphBase(r) + "/$metadata#directoryObjects", Value: []any{}}
-	for _, id := range ids {
-		o, ok, err := d.Get(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
-		v, err := d.graphView(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		page.Value = append(page.Value, v)
-	}
-	return page, nil
-}
-
-func (d *Directory) graphAddMember(ctx context.Context, r *rest.Request) (any, error) {
-	var b struct {
-		Ref string `json:"@odata.id"`
-	}
-	if err := r.JSON(&b); err != nil {
-		return nil, err
-	}
-	id := strings.ToLower(b.Ref[strings.LastIndexByte(b.Ref, '/')+1:])
-	if !az.IsGUID(id) {
-		return nil, az.Errorf(az.Invalid, "Request_BadRequest", "The property '@odata.id' must end in the id of a directory object.")
-	}
-	return nil, d.JoinGroup(ctx, r.Caller, strings.ToLower(r.PathValue("id")), id)
-}
-
-func (d *Directory) graphRemoveMember(ctx context.Context, r *rest.Request) (any, error) {
-	return nil, d.LeaveGroup(ctx, r.Caller, strings.ToLower(r.PathValue("id")), strings.ToLower(r.PathValue("member")))
-}
-
-// keyBytes is base64 in either alphabet, as clients send certificates.
-type keyBytes []byte
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (k *keyBytes) UnmarshalText(b []byte) error {
-	text := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(string(b), "="))
-	out, err := base64.RawStdEncoding.DecodeString(text)
-	if err != nil {
-		return az.Errorf(az.Invalid, "Request_BadRequest", "The key of a key credential must be base64.")
-	}
-	*k = out
-	return nil
+// metadata is the smallest description that OData clients accept.
+func metadata(context.Context, *rest.Request) (any, error) {
+	const doc = `<?xml version="1.0" encoding="utf-8"?><edmx:Edmx Version="4.0" xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx"><edmx:DataServices>` +
+		`<Schema Namespace="microsoft.graph" xmlns="http://docs.oasis-open.org/odata/ns/edm">` +
+		`<EntityType Name="entity" Abstract="true"><Key><PropertyRef Name="id"/></Key><Property Name="id" Type="Edm.String" Nullable="false"/></EntityType>` +
+		`<EntityType Name="directoryObject" BaseType="microsoft.graph.entity" OpenType="true"/><EntityType Name="user" BaseType="microsoft.graph.directoryObject" OpenType="true"/>` +
+		`<EntityType Name="group" BaseType="microsoft.graph.directoryObject" OpenType="true"/><EntityType Name="application" BaseType="microsoft.graph.directoryObject" OpenType="true"/>` +
+		`<EntityType Name="servicePrincipal" BaseType="microsoft.graph.directoryObject" OpenType="true"/><EntityContainer Name="GraphService">` +
+		`<EntitySet Name="users" EntityType="microsoft.graph.user"/><EntitySet Name="groups" EntityType="microsoft.graph.group"/>` +
+		`<EntitySet Name="applications" EntityType="microsoft.graph.application"/><EntitySet Name="servicePrincipals" EntityType="microsoft.graph.servicePrincipal"/>` +
+		`<EntitySet Name="directoryObjects" EntityType="microsoft.graph.directoryObject"/><Singleton Name="me" Type="microsoft.graph.user"/>` +
+		`</EntityContainer></Schema></edmx:DataServices></edmx:Edmx>`
+	return &rest.Reply{Header: http.Header{"Content-Type": {"application/xml"}}, Body: []byte(doc)}, nil
 }

@@ -46,6 +46,9 @@ type Facts struct {
 	// sessions, refresh tokens and access tokens. Source: Graph's
 	// signInSessionsValidFromDateTime.
 	ValidFrom az.Micros `json:"validFrom,omitempty"`
+	// Profile holds a person's texts that nothing is decided by, by Graph's names.
+	Profile        map[string]string `json:"profile,omitempty"`
+	BusinessPhones []string          `json:"businessPhones,omitempty"`
 	// MustChange asks for a new password at the next sign-in. Source: Graph's
 	// passwordProfile.forceChangePasswordNextSignIn.
 	MustChange bool `json:"mustChange,omitempty"`

@@ -27,6 +27,15 @@ const (
 // characters that a keyboard or a shell makes hard.
 func NewPassword() az.Secret { return az.NewSecret(randomText(20)) }
 
+// CheckNewPassword bounds what a person may have. Source: Entra's password
+// policy, 8 to 256 characters.
+func CheckNewPassword(p az.Secret) error {
+	if n := len([]rune(p.Reveal())); n < 8 || n > 256 {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The specified password does not comply with password complexity requirements: it must have 8 to 256 characters.")
+	}
+	return nil
+}
+
 // HashPassword hashes a password in the PHC string form. It takes tens of
 // milliseconds, so it stands outside any transaction.
 func HashPassword(p az.Secret) string {

@@ -45,8 +45,8 @@ func Status(e *az.Error) int {
 	return statuses[e.Kind]
 }
 
-// asError finds the az.Error of err or hides err behind an Internal one.
-func asError(err error) *az.Error {
+// AsError finds the az.Error of err or hides err behind an Internal one.
+func AsError(err error) *az.Error {
 	var e *az.Error
 	if !errors.As(err, &e) {
 		e = &az.Error{Kind: az.Internal, Cause: err}
@@ -116,7 +116,7 @@ func send(w http.ResponseWriter, req *Request, status int, body []byte) {
 // fail sends an error in the surface's form, logs its cause and returns the
 // status.
 func (s *Surface) fail(w http.ResponseWriter, req *Request, err error) int {
-	e := asError(err)
+	e := AsError(err)
 	status := Status(e)
 	if left := req.Context().Err() != nil; !left && (e.Kind == az.Internal || e.Kind == az.Unavailable) {
 		s.Log.Error("a request failed", "surface", s.Name, "correlation", req.CorrelationID, "method", methodWord(req.Method), "status", status, "error", e)

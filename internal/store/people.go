@@ -261,9 +261,14 @@ func (w *where) in(column string, list []string) {
 	if len(list) == 0 {
 		return
 	}
-	in := make([]string, len(list))
-	for i, v := range list {
-		in[i] = w.arg(v)
+	// Filled up to a power of two, so that there are few different statements.
+	size := 1
+	for size < len(list) {
+		size *= 2
+	}
+	in := make([]string, size)
+	for i := range in {
+		in[i] = w.arg(list[min(i, len(list)-1)])
 	}
 	w.add(column+" in ("+strings.Join(in, ", ")+")", true)
 }
