@@ -23,7 +23,7 @@ func TestIssuersMayNotBeLocalServices(t *testing.T) {
 // A guesser with an IPv6 network is one peer, not 2^64.
 func TestThrottleCountsNetworks(t *testing.T) {
 	now := time.Now()
-	th := newThrottle(func() time.Time { return now })
+	th := newThrottle(func() time.Time { return now }, maxFailures, maxPeerFailures)
 	for i := range maxFailures {
 		th.note("client", fmt.Sprintf("2001:db8:1:2::%x", i+1))
 	}

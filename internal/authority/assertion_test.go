@@ -167,7 +167,7 @@ func TestCertificateAssertions(t *testing.T) {
 				t.Fatalf("want %d, got %s", c.code, r)
 			}
 		})
-		p.failures = newThrottle(p.clock.now)
+		p.failures = newThrottle(p.clock.now, maxFailures, maxPeerFailures)
 	}
 }
 

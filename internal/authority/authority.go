@@ -12,6 +12,7 @@ import (
 	"github.com/hawser/hawser/internal/directory"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/seal"
+	"github.com/hawser/hawser/internal/signin"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -25,6 +26,13 @@ type Config struct {
 	Clock     az.Clock     // nil means the real one
 	Log       *slog.Logger // nil discards
 	Plane     string       // the plane's id, for leases; "" makes one
+
+	// SignIn is how people prove who they are; nil lets only applications and
+	// managed identities have tokens.
+	SignIn *signin.SignIn
+	// Password lets clients send a person's password themselves (RFC 6749
+	// §4.3). It is off unless an operator needs it for what knows nothing else.
+	Password bool
 
 	// IdentityLife is the life of managed identities' tokens; 0 means
 	// DefaultIdentityLife.
@@ -69,7 +77,11 @@ type Authority struct {
 	issued    *issuedCache
 	resources resourceTable
 	issuers   map[string]bool
-	failures  *throttle
+	failures  *throttle // of clients
+	devices   *throttle // sign-ins that devices begin
+	guesses   *throttle // codes that people type
+	polls     *polls
+	signin    *signin.SignIn // nil where people cannot sign in
 	outside   *issuerCache
 
 	stop context.CancelFunc
@@ -103,7 +115,11 @@ func New(cfg Config) *Authority {
 	a.issued = newIssuedCache()
 	a.resources = newResourceTable(cfg.Names)
 	a.issuers = a.acceptedIssuers()
-	a.failures = newThrottle(cfg.Clock)
+	a.failures = newThrottle(cfg.Clock, maxFailures, maxPeerFailures)
+	a.devices = newThrottle(cfg.Clock, maxDevices, maxDevices)
+	a.guesses = newThrottle(cfg.Clock, maxGuesses, maxPeerGuesses)
+	a.polls = newPolls()
+	a.signin = cfg.SignIn
 	a.outside = newIssuerCache(cfg.FederationRoots, cfg.Clock)
 	cfg.Store.Listen(a.note)
 	return a
@@ -121,6 +137,7 @@ func (a *Authority) Start(ctx context.Context) error {
 		a.done.Go(func() { a.signer.work(run) })
 	}
 	a.done.Go(func() { a.keys.follow(run) })
+	a.done.Go(func() { a.sweep(run) })
 	return nil
 }
 

@@ -24,7 +24,7 @@ func (a *Authority) Surface() *rest.Surface {
 	post := func(path string, ep endpoint) rest.Route {
 		return rest.Route{Method: http.MethodPost, Path: path, Access: rest.Nobody("the client proves itself in the request"), MaxBody: maxForm, Handle: a.token(ep)}
 	}
-	return &rest.Surface{Name: "login", Form: rest.FormOAuth, Log: a.log, Clock: a.clock, Before: echoRequestID, Routes: []rest.Route{
+	routes := []rest.Route{
 		get("/{tenant}/v2.0/.well-known/openid-configuration", a.discovery(endpointV2)),
 		get("/{tenant}/.well-known/openid-configuration", a.discovery(endpointV1)),
 		get("/common/discovery/instance", a.instance),
@@ -33,7 +33,55 @@ func (a *Authority) Surface() *rest.Surface {
 		post("/{tenant}/oauth2/v2.0/token", endpointV2),
 		post("/{tenant}/oauth2/token", endpointV1),
 		post("/adfs/oauth2/token", endpointADFS),
-	}}
+	}
+	routes = append(routes, a.personRoutes()...)
+	return &rest.Surface{Name: "login", Form: rest.FormOAuth, Log: a.log, Clock: a.clock, Before: a.before, Verify: a.VerifyRequest, Routes: routes}
+}
+
+// personRoutes are where people sign in and out, and what their clients ask.
+func (a *Authority) personRoutes() []rest.Route {
+	person := func(method, path string, h func(context.Context, *rest.Request) (any, error)) rest.Route {
+		return rest.Route{Method: method, Path: path, Access: rest.Nobody("people prove here who they are, or are asked what they want"), MaxBody: maxForm, Handle: h}
+	}
+	client := func(method, path string, h func(context.Context, *rest.Request) (any, error)) rest.Route {
+		return rest.Route{Method: method, Path: path, Access: rest.Nobody("clients ask here before anybody is known"), MaxBody: maxForm, Handle: h}
+	}
+	logout := a.page(a.logout)
+	out := []rest.Route{
+		client(http.MethodPost, "/{tenant}/oauth2/v2.0/devicecode", a.deviceCode(endpointV2)),
+		client(http.MethodPost, "/{tenant}/oauth2/devicecode", a.deviceCode(endpointV1)),
+		client(http.MethodPost, "/adfs/oauth2/devicecode", a.deviceCode(endpointADFS)),
+		client(http.MethodGet, "/common/userrealm/{name}", a.userRealm),
+		client(http.MethodGet, "/common/UserRealm/{name}", a.userRealm),
+		client(http.MethodGet, "/common/oauth2/nativeclient", a.nativeClient),
+		person(http.MethodGet, "/device", a.page(a.devicePage)),
+		person(http.MethodPost, "/device", a.page(a.deviceForm)),
+		person(http.MethodGet, "/common/oauth2/deviceauth", a.page(a.devicePage)),
+		person(http.MethodPost, "/consent", a.page(a.consent)),
+		person(http.MethodGet, "/{tenant}/adminconsent", a.page(a.adminConsent(false))),
+		person(http.MethodGet, "/{tenant}/v2.0/adminconsent", a.page(a.adminConsent(true))),
+	}
+	for _, m := range []string{http.MethodGet, http.MethodPost} {
+		out = append(out, person(m, "/{tenant}/oauth2/v2.0/authorize", a.authorize(endpointV2)), person(m, "/{tenant}/oauth2/authorize", a.authorize(endpointV1)),
+			person(m, "/{tenant}/oauth2/v2.0/logout", logout), person(m, "/{tenant}/oauth2/logout", logout))
+	}
+	for _, path := range []string{"/{tenant}/oauth2/v2.0/token", "/{tenant}/oauth2/token"} {
+		out = append(out, client(http.MethodOptions, path, a.preflight))
+	}
+	out = append(out, a.UserInfo()...)
+	if a.signin != nil {
+		out = append(out, a.signin.Routes()...)
+	}
+	return out
+}
+
+// before runs ahead of every request: metadata and keys may be read by scripts
+// of any origin, since they are public.
+func (a *Authority) before(w http.ResponseWriter, r *http.Request) error {
+	if p := r.URL.Path; r.Method == http.MethodGet && (strings.Contains(p, "/.well-known/") || strings.Contains(p, "/discovery/")) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+	}
+	return echoRequestID(w, r)
 }
 
 // echoRequestID gives clients of the authority their own id back, under the
@@ -71,14 +119,18 @@ func (a *Authority) tokenTenant(word string) error {
 		return nil
 	}
 	several, err := a.tenantOf(word)
-	var e *az.Error
-	if errors.As(err, &e) && e.Number == 90002 {
+	if err == nil && several {
+		return oauthError(az.Invalid, "invalid_request", 50059, "No tenant-identifying information found in either the request or implied by any provided credentials; name the tenant in the address.")
+	}
+	return requestTenant(err)
+}
+
+// requestTenant words an unknown tenant as endpoints other than discovery do.
+func requestTenant(err error) error {
+	if e := asAZ(err); e != nil && e.Number == 90002 {
 		c := *e
 		c.Code = "invalid_request"
 		return &c
-	}
-	if err == nil && several {
-		return oauthError(az.Invalid, "invalid_request", 50059, "No tenant-identifying information found in either the request or implied by any provided credentials; name the tenant in the address.")
 	}
 	return err
 }
@@ -107,6 +159,10 @@ type metadata struct {
 	Authorization     string   `json:"authorization_endpoint"`
 	Device            string   `json:"device_authorization_endpoint"`
 	Logout            bool     `json:"http_logout_supported"`
+	FrontLogout       bool     `json:"frontchannel_logout_supported"`
+	FrontSession      bool     `json:"frontchannel_logout_session_supported"`
+	IssuerInReply     bool     `json:"authorization_response_iss_parameter_supported"`
+	ChallengeMethods  []string `json:"code_challenge_methods_supported"`
 	EndSession        string   `json:"end_session_endpoint"`
 	Claims            []string `json:"claims_supported"`
 	Region            string   `json:"tenant_region_scope"`
@@ -136,8 +192,8 @@ func (a *Authority) metadata(h az.Host, word string, several bool, ep endpoint) 
 		Issuer:        a.issuerV2(h),
 		AuthMethods:   []string{"client_secret_post", "private_key_jwt", "client_secret_basic"},
 		ResponseModes: []string{"query", "fragment", "form_post"}, SubjectTypes: []string{"pairwise"}, SigningAlgorithms: []string{"RS256"},
-		ResponseTypes: []string{"code", "id_token", "code id_token", "id_token token"}, Scopes: []string{"openid", "profile", "email", "offline_access"},
-		Logout: true,
+		ResponseTypes: []string{"code", "id_token", "code id_token"}, Scopes: []string{"openid", "profile", "email", "offline_access"},
+		Logout: true, FrontLogout: true, FrontSession: true, IssuerInReply: true, ChallengeMethods: []string{"S256"},
 		Claims: []string{"sub", "iss", "cloud_instance_name", "cloud_instance_host_name", "cloud_graph_host_name", "msgraph_host", "aud", "exp",
 			"iat", "auth_time", "acr", "nonce", "preferred_username", "name", "tid", "ver", "at_hash", "c_hash", "email"},
 		Region: "WW", CloudName: "microsoftonline.com", CloudGraph: "graph.windows.net", RBAC: "https://pas.windows.net"}

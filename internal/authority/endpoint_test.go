@@ -260,7 +260,7 @@ func TestTokenEndpointForms(t *testing.T) {
 		{"empty", v2, "", []string{"Content-Type", "application/x-www-form-urlencoded"}, 400, 900144, "invalid_request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p.failures = newThrottle(p.clock.now)
+			p.failures = newThrottle(p.clock.now, maxFailures, maxPeerFailures)
 			r := p.do(t, "POST", loginHost, c.path, c.body, c.header...)
 			if r.status != c.status || r.code() != c.code || c.err != "" && r.json["error"] != c.err {
 				t.Fatalf("want %d %d %s, got %s", c.status, c.code, c.err, r)

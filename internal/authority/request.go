@@ -41,6 +41,21 @@ type tokenRequest struct {
 	Assertion az.Secret
 	Scope     string
 	Resource  string
+
+	Word         string    // the tenant as the path names it
+	Origin       string    // of a script that asks; "" for everything that is no browser
+	originOK     bool      // it is one of the client's
+	Code         az.Secret // authorization_code
+	RedirectURI  string
+	Verifier     az.Secret
+	Refresh      az.Secret // refresh_token
+	Device       az.Secret // device_code
+	OnBehalf     az.Secret // the jwt-bearer grant's assertion
+	RequestedUse string
+	Username     string
+	Password     az.Secret
+	Claims       string // a claims request
+	ClientInfo   bool
 }
 
 // assertionType is the only client_assertion_type. Source: RFC 7523 §2.2.
@@ -55,7 +70,14 @@ func (a *Authority) parseRequest(r *rest.Request, ep endpoint) (*tokenRequest, e
 		return nil, err
 	}
 	t := &tokenRequest{Endpoint: ep, Host: a.names.Classify(r.Host), Peer: peerOf(r.RemoteAddr), Grant: form["grant_type"],
-		ClientID: form["client_id"], Secret: az.NewSecret(form["client_secret"]), Scope: form["scope"], Resource: form["resource"]}
+		ClientID: form["client_id"], Secret: az.NewSecret(form["client_secret"]), Scope: form["scope"], Resource: form["resource"],
+		Word: r.PathValue("tenant"), RedirectURI: form["redirect_uri"], Code: az.NewSecret(form["code"]), Verifier: az.NewSecret(form["code_verifier"]),
+		Refresh: az.NewSecret(form["refresh_token"]), Device: az.NewSecret(form["device_code"]), OnBehalf: az.NewSecret(form["assertion"]),
+		RequestedUse: form["requested_token_use"], Username: form["username"], Password: az.NewSecret(form["password"]),
+		Claims: form["claims"], ClientInfo: form["client_info"] == "1"}
+	if o := r.Header["Origin"]; len(o) == 1 {
+		t.Origin = o[0]
+	}
 	if t.Grant == "" {
 		return nil, missing("grant_type")
 	}

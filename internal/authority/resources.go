@@ -113,7 +113,24 @@ type target struct {
 	Aud      string        // the token's aud
 	Version  int           // of the token: the resource decides, not the endpoint
 	App      *directory.Object
+	SP       *directory.Object // the service principal; nil for Azure services that the directory does not hold
 }
+
+// facts are what the resource registered.
+func (t target) facts() *directory.Facts {
+	switch {
+	case t.App != nil:
+		return &t.App.Facts
+	case t.SP != nil:
+		return &t.SP.Facts
+	}
+	return &directory.Facts{}
+}
+
+// platformApps are the application ids of the platform's resources.
+var platformApps = map[rest.Audience]string{rest.ARM: directory.AppARM, rest.Graph: directory.AppGraph, rest.Vault: directory.AppKeyVault,
+	rest.PostgreSQL: directory.AppOSSRDBMS, audSQL: directory.AppSQL, audStorage: directory.AppStorage,
+	audDocuments: directory.AppCosmos, audRedis: directory.AppRedis}
 
 // maxResource bounds a resource's name. Source: Entra's identifier URIs have
 // at most 255 characters; account names and ports stay far below.
@@ -126,25 +143,35 @@ func (a *Authority) target(ctx context.Context, name string) (target, error) {
 		return target{}, unknownResource(name, a.names.Tenant)
 	}
 	if aud := a.resources.class(name); aud != "" {
-		return target{Audience: aud, Aud: name, Version: 1}, nil
+		t := target{Audience: aud, Aud: name, Version: 1}
+		if app := platformApps[aud]; app != "" {
+			c, ok, err := a.dir.Client(ctx, app)
+			if err != nil {
+				return target{}, err
+			}
+			if ok {
+				t.SP = c.Principal
+			}
+		}
+		return t, nil
 	}
-	app, err := a.registered(ctx, name)
+	c, err := a.registered(ctx, name)
 	if err != nil {
 		return target{}, err
 	}
-	if app == nil {
+	if c == nil {
 		return target{}, unknownResource(name, a.names.Tenant)
 	}
-	t := target{Aud: name, Version: 1, App: app}
-	if app.TokenVersion == 2 {
-		t.Aud, t.Version = app.AppID, 2
+	t := target{Aud: name, Version: 1, App: c.Application, SP: c.Principal}
+	if t.App.TokenVersion == 2 {
+		t.Aud, t.Version = c.AppID, 2
 	}
 	return t, nil
 }
 
 // registered finds an application by its id, api://id or identifier URI; its
 // service principal must be there and enabled.
-func (a *Authority) registered(ctx context.Context, name string) (*directory.Object, error) {
+func (a *Authority) registered(ctx context.Context, name string) (*directory.Client, error) {
 	id := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(name), "api://"), "/")
 	if !az.IsGUID(id) {
 		app, ok, err := a.dir.ByName(ctx, name)
@@ -160,7 +187,7 @@ func (a *Authority) registered(ctx context.Context, name string) (*directory.Obj
 	if err != nil || !ok || c.Application == nil || c.Principal == nil || !c.Principal.Enabled {
 		return nil, err
 	}
-	return c.Application, nil
+	return c, nil
 }
 
 func unknownResource(name, tenant string) error {

@@ -22,9 +22,10 @@ const (
 
 // throttle counts failed sign-ins of this plane.
 type throttle struct {
-	clock az.Clock
-	mu    sync.Mutex // guards m
-	m     map[string]*failure
+	clock  az.Clock
+	limits [2]int     // for a client and peer, and for a peer alone
+	mu     sync.Mutex // guards m
+	m      map[string]*failure
 }
 
 type failure struct {
@@ -32,7 +33,9 @@ type failure struct {
 	n     int
 }
 
-func newThrottle(clock az.Clock) *throttle { return &throttle{clock: clock, m: map[string]*failure{}} }
+func newThrottle(clock az.Clock, both, alone int) *throttle {
+	return &throttle{clock: clock, limits: [2]int{both, alone}, m: map[string]*failure{}}
+}
 
 func throttleKeys(client, peer string) (both, alone string) {
 	if len(client) > 64 {
@@ -53,10 +56,9 @@ func (t *throttle) check(client, peer string) error {
 	now := t.clock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limits := [2]int{maxFailures, maxPeerFailures}
 	for i, key := range [2]string{both, alone} {
 		f := t.m[key]
-		if f == nil || now.Sub(f.since) >= failureWindow || f.n < limits[i] {
+		if f == nil || now.Sub(f.since) >= failureWindow || f.n < t.limits[i] {
 			continue
 		}
 		e := oauthError(az.TooMany, "temporarily_unavailable", 90055, "Too many sign-ins of this client have failed; wait and check its credential.")

@@ -53,6 +53,7 @@ type verified struct {
 	aud       rest.Audience
 	nbf, exp  int64
 	retired   az.Micros // of the key
+	since     az.Micros // of people: when they signed in
 }
 
 // Verify says who a token speaks for. It accepts access tokens of this plane's
@@ -160,13 +161,41 @@ func (a *Authority) live(ctx context.Context, v *verified) (bool, error) {
 	if err != nil || !ok || !o.Enabled || o.Kind != v.principal.Kind {
 		return false, err
 	}
-	return o.Kind == az.User || o.AppID == v.principal.AppID, nil
+	if o.Kind == az.User {
+		return v.since >= o.ValidFrom, nil
+	}
+	return o.AppID == v.principal.AppID, nil
 }
 
-// examine checks signature and fixed claims. The header is compared before
-// anything is parsed: ours are the same bytes for every token of a key, so
-// nothing in a forged one (alg, jku, x5u, jwk, crit) is ever interpreted.
+// examine checks signature and fixed claims.
 func (a *Authority) examine(ctx context.Context, token string) (*verified, refusal, error) {
+	c, v, why, err := a.examineClaims(ctx, token)
+	if why == "" && err == nil {
+		why = a.checkClaims(c)
+	}
+	if why != "" || err != nil {
+		return nil, why, err
+	}
+	return v, "", nil
+}
+
+// examineClaims checks the signature and returns what was signed, access token
+// or id token. The header is compared before anything is parsed: ours are the
+// same bytes for every token of a key, so nothing in a forged one (alg, jku,
+// x5u, jwk, crit) is ever interpreted.
+func (a *Authority) examineClaims(ctx context.Context, token string) (*claims, *verified, refusal, error) {
+	c := new(claims)
+	key, why, err := a.opened(ctx, token, c)
+	if why != "" || err != nil {
+		return nil, nil, why, err
+	}
+	v := &verified{principal: a.principal(c), aud: a.resources.class(c.Aud), nbf: c.Nbf, exp: c.Exp, retired: key.Retired}
+	v.since, _ = stampOf(c.Aio)
+	return c, v, "", nil
+}
+
+// opened checks the signature and reads what was signed into v.
+func (a *Authority) opened(ctx context.Context, token string, v any) (*signingKey, refusal, error) {
 	dot := strings.IndexByte(token, '.')
 	if dot < 0 || strings.Count(token, ".") != 2 {
 		return nil, refuseForm, nil
@@ -189,14 +218,10 @@ func (a *Authority) examine(ctx context.Context, token string) (*verified, refus
 	if err != nil {
 		return nil, refuseSignature, nil
 	}
-	var c claims
-	if json.Unmarshal(payload, &c) != nil {
+	if json.Unmarshal(payload, v) != nil {
 		return nil, refuseClaims, nil
 	}
-	if why := a.checkClaims(&c); why != "" {
-		return nil, why, nil
-	}
-	return &verified{principal: a.principal(&c), aud: a.resources.class(c.Aud), nbf: c.Nbf, exp: c.Exp, retired: key.Retired}, "", nil
+	return key, "", nil
 }
 
 // keyFor finds the key whose header the token has. A header that is not known
@@ -268,6 +293,9 @@ func (a *Authority) principal(c *claims) az.Principal {
 	}
 	if c.IdTyp == "user" {
 		p.Kind, p.Scopes, p.Name = az.User, strings.Fields(c.Scp), c.UPN
+		if p.Name == "" {
+			p.Name = c.Preferred
+		}
 		for _, m := range c.AMR {
 			p.MFA = p.MFA || m == "mfa"
 		}
