@@ -39,6 +39,10 @@ type Config struct {
 	// Hosts "auto" keeps a marked block of the hosts file in step with the
 	// plane's names, where the process may write it.
 	Hosts string `toml:"hosts"`
+	// LocalServers "auto" lets the plane run PostgreSQL servers itself, in Data,
+	// for servers that are created with nothing to adopt, where PostgreSQL is
+	// installed; "off" runs none.
+	LocalServers string `toml:"local-servers"`
 	// HostsFile is the file that Hosts keeps. Default the system's.
 	HostsFile string `toml:"hosts-file"`
 	// AzureNames answers as Azure's own names too: Listen must have port 443
@@ -53,6 +57,8 @@ type Config struct {
 	// system's, when the keys of outside token issuers are fetched: a cluster's
 	// issuer often has a CA of its own.
 	FederationCA string `toml:"federation-ca"`
+	// SignIn is what the plane asks of people who sign in; in the file only.
+	SignIn SignIn `toml:"sign-in"`
 	// LogFormat is "text" (default) or "json"; LogLevel debug, info, warn, error.
 	LogFormat string `toml:"log-format"`
 	LogLevel  string `toml:"log-level"`
@@ -101,6 +107,7 @@ func (c *Config) fill() error {
 	def(&c.Admin, "127.0.0.1:0")
 	def(&c.IMDS, "auto")
 	def(&c.Hosts, "auto")
+	def(&c.LocalServers, "auto")
 	def(&c.HostsFile, systemHostsFile)
 	def(&c.ChallengeTenant, az.AliasTenant)
 	if c.Clock == nil {
@@ -132,7 +139,7 @@ func (c *Config) check() error {
 		// find the device code endpoint.
 		return errors.New("the domain must not contain the word token: MSAL for Go cannot use such a name")
 	}
-	for name, v := range map[string]string{"imds": c.IMDS, "hosts": c.Hosts} {
+	for name, v := range map[string]string{"imds": c.IMDS, "hosts": c.Hosts, "local-servers": c.LocalServers} {
 		if v != "auto" && v != "off" {
 			return fmt.Errorf("--%s must be auto or off", name)
 		}

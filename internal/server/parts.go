@@ -17,6 +17,7 @@ import (
 	"github.com/hawser/hawser/internal/directory"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
+	"github.com/hawser/hawser/internal/signin"
 	"github.com/hawser/hawser/internal/site"
 	"github.com/hawser/hawser/internal/store"
 	"github.com/hawser/hawser/internal/vault"
@@ -26,6 +27,7 @@ import (
 type parts struct {
 	guard     *guard.Guard
 	directory *directory.Directory
+	signin    *signin.SignIn
 	authority *authority.Authority
 	arm       *arm.API
 	vaults    *vault.Vaults
@@ -38,9 +40,17 @@ func (p *parts) surfaces() map[az.Surface]*rest.Surface {
 	return map[az.Surface]*rest.Surface{
 		az.SurfaceLogin:      p.authority.Surface(),
 		az.SurfaceManagement: p.arm.Surface(),
-		az.SurfaceGraph:      p.directory.Surface(),
+		az.SurfaceGraph:      p.graph(),
 		az.SurfaceVault:      p.vaults.Surface(),
 	}
+}
+
+// graph is the directory's surface with the userinfo endpoint, which clients
+// look for there.
+func (p *parts) graph() *rest.Surface {
+	s := p.directory.Surface()
+	s.Routes = append(s.Routes, p.authority.UserInfo()...)
+	return s
 }
 
 // auditKey is the purpose under which the sealer derives the audit chain's key.
@@ -64,8 +74,16 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.authority = authority.New(authority.Config{Store: s.store, Directory: p.directory, Guard: p.guard, Sealer: s.keys.sealer,
-		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Plane: s.id, IdentityLife: time.Duration(s.cfg.IdentityTokenLife), FederationRoots: roots})
+	people, err := s.signInConfig()
+	if err != nil {
+		return err
+	}
+	if p.signin, err = signin.New(people); err != nil {
+		return err
+	}
+	p.authority = authority.New(authority.Config{Store: s.store, Directory: p.directory, Guard: p.guard, Sealer: s.keys.sealer, SignIn: p.signin,
+		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Plane: s.id, IdentityLife: time.Duration(s.cfg.IdentityTokenLife), FederationRoots: roots,
+		Password: s.cfg.SignIn.PasswordGrant})
 	if err := p.authority.Start(ctx); err != nil {
 		return fmt.Errorf("cannot start the token authority: %w", err)
 	}
@@ -77,8 +95,9 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	p.sites = site.New(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
 		Vaults: p.vaults, Authority: p.authority, Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log})
 	s.onClose(func(context.Context) { _ = p.sites.Close() })
-	p.connector = connector.New(connector.Config{Store: s.store, Guard: p.guard, API: p.arm, Directory: p.directory, Sites: p.sites,
-		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Endpoint: s.gatewayEndpoint})
+	p.connector = connector.New(connector.Config{Store: s.store, Guard: p.guard, API: p.arm, Directory: p.directory, Sites: p.sites, Vaults: p.vaults,
+		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Endpoint: s.gatewayEndpoint, Local: s.localServers()})
+	s.onClose(func(context.Context) { p.connector.Close() })
 	p.arm.Register(p.authority.Types()...)
 	p.vaults.Register(p.arm)
 	p.sites.Register(p.arm)
@@ -87,6 +106,14 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	s.work.Go(func() { p.vaults.Run(run) })
 	s.work.Go(func() { p.connector.Run(run) })
 	return nil
+}
+
+// localServers says where the plane may run database servers itself.
+func (s *Server) localServers() connector.Local {
+	if s.cfg.LocalServers == "off" {
+		return connector.Local{Plane: s.id}
+	}
+	return connector.Local{Dir: filepath.Join(s.cfg.Data, "postgres"), Plane: s.id}
 }
 
 func (s *Server) auditCheckpoint() guard.Checkpoint {
