@@ -30,6 +30,7 @@ func (a *cli) upCommand() *cobra.Command {
 	f.StringVar(&cfg.Admin, "admin", "", "loopback address of /metrics (default a free port)")
 	f.StringVar(&cfg.IMDS, "imds", "", "auto or off: serve 169.254.169.254 where that is allowed (default auto)")
 	f.StringVar(&cfg.Hosts, "hosts", "", "auto or off: keep the plane's names in the hosts file (default auto)")
+	f.StringVar(&cfg.LocalServers, "local-servers", "", "auto or off: run PostgreSQL servers in the data directory where PostgreSQL is installed (default auto)")
 	f.BoolVar(&cfg.AzureNames, "azure-names", false, "answer as Azure's own names too (needs port 443 and the hosts file)")
 	f.StringVar(&cfg.ChallengeTenant, "challenge-tenant", "", "what challenges name: adfs or guid (default adfs)")
 	f.DurationVar(&life, "identity-token-life", 0, "lifetime of managed-identity tokens (default 24h)")
@@ -85,7 +86,7 @@ func mergeConfig(file string, flags server.Config) (server.Config, error) {
 		}
 	}
 	for _, p := range [][2]*string{{&cfg.Listen, &flags.Listen}, {&cfg.Domain, &flags.Domain}, {&cfg.Store, &flags.Store}, {&cfg.PG, &flags.PG},
-		{&cfg.Admin, &flags.Admin}, {&cfg.IMDS, &flags.IMDS}, {&cfg.Hosts, &flags.Hosts}, {&cfg.ChallengeTenant, &flags.ChallengeTenant},
+		{&cfg.Admin, &flags.Admin}, {&cfg.IMDS, &flags.IMDS}, {&cfg.Hosts, &flags.Hosts}, {&cfg.LocalServers, &flags.LocalServers}, {&cfg.ChallengeTenant, &flags.ChallengeTenant},
 		{&cfg.FederationCA, &flags.FederationCA}, {&cfg.LogFormat, &flags.LogFormat}, {&cfg.LogLevel, &flags.LogLevel}} {
 		if *p[1] != "" {
 			*p[0] = *p[1]

@@ -45,6 +45,9 @@ func (c *Call) Param(name string) string { return c.params[name] }
 // what lies above reaches it, too, and may take along what cannot go alone.
 func (c *Call) Direct() bool { return c.ID.Equal(c.path) }
 
+// Action is the last word of a POST's path.
+func (c *Call) Action() string { return c.path.Name() }
+
 // Decode decodes the body into v.
 func (c *Call) Decode(v any) error {
 	if c.req != nil {

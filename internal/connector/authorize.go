@@ -24,6 +24,8 @@ type served struct {
 	addr  string
 	tls   TLS
 	entra bool
+	local *localPlace // the plane runs it, and starts it when it is needed
+	none  bool        // nothing stands behind it
 }
 
 // role is a database role as the gateway needs it.
@@ -160,6 +162,9 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, server, dat
 	if err != nil {
 		return Backend{}, err
 	}
+	if t.srv.none {
+		return Backend{}, c.noBackend(t.srv.id.Name())
+	}
 	scope, err := c.mayTake(ctx, who, t, database)
 	if err != nil {
 		return Backend{}, err
@@ -177,7 +182,11 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, server, dat
 	if err != nil {
 		return Backend{}, err
 	}
-	return Backend{Server: srv.id, Addr: srv.addr, TLS: srv.tls, User: r.name, Password: password, Database: database, Admin: t.admin()}, nil
+	addr, err := c.reach(ctx, srv)
+	if err != nil {
+		return Backend{}, err
+	}
+	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: database, Admin: t.admin()}, nil
 }
 
 // step brings a person's role in step with his groups. A role that stands in
@@ -328,16 +337,23 @@ func (c *Connector) readServers(ctx context.Context) (*map[string]*served, error
 		var b struct {
 			Properties serverProperties `json:"properties"`
 		}
-		if err := json.Unmarshal(row.Body, &b); err != nil || b.Properties.Hawser == nil {
+		if err := json.Unmarshal(row.Body, &b); err != nil {
 			continue // one that cannot be read lets nobody in
 		}
 		h := b.Properties.Hawser
+		if h == nil {
+			all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, none: true}
+			continue
+		}
 		real := backend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate}
 		cfg, err := real.tls()
 		if err != nil {
 			continue
 		}
-		all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, addr: real.addr(), tls: cfg,
+		if h.Local != nil {
+			cfg.Mode = sslDisable // a socket of the plane's own
+		}
+		all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, addr: real.addr(), tls: cfg, local: h.Local,
 			entra: b.Properties.AuthConfig == nil || b.Properties.AuthConfig.ActiveDirectoryAuth != disabled}
 	}
 	c.mu.Lock()

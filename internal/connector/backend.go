@@ -48,6 +48,7 @@ type backend struct {
 	Owner    string
 	Password az.Secret
 	Database string // where the owner logs in when no database is named
+	local    bool   // the plane runs it, and nobody reaches it but through the gateway
 }
 
 func (b *backend) addr() string {

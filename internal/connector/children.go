@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/store"
@@ -19,7 +21,7 @@ type databaseProperties struct {
 }
 
 func (c *Connector) databaseType() *arm.Type[databaseProperties] {
-	return arm.Define(DatabaseType, versions, arm.Hooks[databaseProperties]{Check: c.checkDatabase})
+	return arm.Define(DatabaseType, versions, arm.Hooks[databaseProperties]{Check: c.checkDatabase, Deleting: c.deletingDatabase})
 }
 
 func (c *Connector) checkDatabase(ctx context.Context, _ *arm.Call, r, _ *arm.Resource[databaseProperties]) error {
@@ -42,6 +44,9 @@ func (c *Connector) checkDatabase(ctx context.Context, _ *arm.Call, r, _ *arm.Re
 	}
 	if !there {
 		statement := "CREATE DATABASE " + ident(name)
+		if srv.local { // its administrators may work in its public schema
+			statement += " OWNER " + adminGroup
+		}
 		var known bool // az asks for en_US.utf8 whatever the server has
 		err := conn.QueryRow(ctx, `select exists (select 1 from pg_collation where collname = $1)`, p.Collation).Scan(&known)
 		if err != nil {
@@ -59,6 +64,24 @@ func (c *Connector) checkDatabase(ctx context.Context, _ *arm.Call, r, _ *arm.Re
 		return sqlFault("look at the database", err)
 	}
 	return nil
+}
+
+// deletingDatabase drops a database of a server that the plane runs itself.
+func (c *Connector) deletingDatabase(ctx context.Context, call *arm.Call, r *arm.Resource[databaseProperties]) error {
+	server, err := c.servers.Load(ctx, r.ID.Parent())
+	if err != nil || !call.Direct() || server == nil || server.Properties.Hawser == nil || server.Properties.Hawser.Local == nil {
+		return err
+	}
+	name := r.ID.Name()
+	if name == "postgres" {
+		return az.Errorf(az.Invalid, "CannotDelete", "The database postgres is the server's own and cannot be deleted.")
+	}
+	return c.withServer(ctx, server, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+ident(name)+" WITH (FORCE)"); err != nil {
+			return sqlFault("drop the database", err)
+		}
+		return nil
+	})
 }
 
 // firewallProperties are addresses that may connect. They are kept and have no

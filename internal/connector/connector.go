@@ -14,6 +14,7 @@ import (
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/site"
 	"github.com/hawser/hawser/internal/store"
+	"github.com/hawser/hawser/internal/vault"
 )
 
 // The resource types of this package.
@@ -35,6 +36,7 @@ type Config struct {
 	API       *arm.API // where its types are registered
 	Directory *directory.Directory
 	Sites     *site.Sites
+	Vaults    *vault.Vaults
 	Names     az.Names
 	Clock     az.Clock
 	Log       *slog.Logger
@@ -43,6 +45,8 @@ type Config struct {
 	Endpoint func(server string) (host string, port int)
 	// RotateAfter is how old a backend password may get; 0 means DefaultRotateAfter.
 	RotateAfter time.Duration
+	// Local says where the plane may run servers of its own.
+	Local Local
 }
 
 // DefaultRotateAfter is how old a backend password gets. Nobody but the plane
@@ -62,6 +66,7 @@ type Connector struct {
 	linkers        *arm.Type[linkerProperties]
 	dryRuns        *arm.Type[dryRunProperties]
 	targets
+	locals *locals
 
 	known atomic.Pointer[map[string]*served] // servers by folded name; nil: to be read
 	mu    sync.Mutex                         // guards gen and the writing of known
@@ -81,7 +86,7 @@ func New(cfg Config) *Connector {
 	if cfg.RotateAfter == 0 {
 		cfg.RotateAfter = DefaultRotateAfter
 	}
-	c := &Connector{cfg: cfg}
+	c := &Connector{cfg: cfg, locals: newLocals(cfg.Local, cfg.Log)}
 	c.servers, c.databases, c.firewall = c.serverType(), c.databaseType(), c.firewallType()
 	c.administrators, c.principals = c.administratorType(), c.principalType()
 	c.linkers, c.dryRuns = c.linkerType(), c.dryRunType()
@@ -120,6 +125,9 @@ func (c *Connector) Run(ctx context.Context) {
 	var full time.Time
 	for {
 		now := c.cfg.Clock()
+		if err := c.sweepLocals(ctx, now); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("connector: the plane's own database servers could not be looked after; it will be tried again", "error", err)
+		}
 		taken, err := c.cfg.Store.TakeLease(ctx, "connector/sweep", holder, az.MicrosOf(now.Add(2*sweepEvery)))
 		if err == nil && taken {
 			all := now.Sub(full) > fullEvery

@@ -238,9 +238,15 @@ func (p *plan) find(ctx context.Context) error {
 	if r == nil {
 		return az.Errorf(az.NotFound, "ResourceNotFound", "The PostgreSQL server '%s' was not found. Attach it, or check its name and resource group.", p.server.Name())
 	}
-	p.real, m.Server, p.server = backendOf(r), r.ID, r.ID
+	if p.real, err = p.c.real(ctx, r); err != nil {
+		return err
+	}
+	m.Server, p.server = r.ID, r.ID
 	if err := p.real.has(ctx, m.Database); err != nil {
 		return err
+	}
+	if a.AuthType == authSecret && p.real.local {
+		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The server '%s' is the plane's own and is reached through the gateway only, which takes tokens: use %s or %s.", r.ID.Name(), authSystem, authUser)
 	}
 	if a.AuthType == authSecret {
 		m.User, m.Host, m.Port = a.Name, p.real.Host, p.real.Port

@@ -238,7 +238,7 @@ func (p *plan) previewSQL(ctx context.Context) (sql, notes []string, err error) 
 		case exists && !ours:
 			return roleExists(m.User)
 		case !exists:
-			sql = append(sql, spec.createStatements(verifier, true, f.Super)...)
+			sql = append(sql, spec.createStatements(verifier, true, f.Super, true)...)
 		}
 		sql, notes = append(sql, f.grantStatements(u, others)...), f.notes(u)
 		return nil

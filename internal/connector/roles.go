@@ -101,7 +101,7 @@ func findRole(ctx context.Context, tx pgx.Tx, name, comment string) (exists, our
 
 // createStatements makes the role; verifier is the SCRAM verifier, whose
 // characters need no quoting.
-func (r roleSpec) createStatements(verifier string, adminGroupThere, super bool) []string {
+func (r roleSpec) createStatements(verifier string, adminGroupThere, super, makesRoles bool) []string {
 	out := []string{
 		fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", ident(r.Name), verifier),
 		fmt.Sprintf("COMMENT ON ROLE %s IS '%s'", ident(r.Name), r.comment()),
@@ -110,19 +110,27 @@ func (r roleSpec) createStatements(verifier string, adminGroupThere, super bool)
 		out = append(out, fmt.Sprintf("GRANT %s TO CURRENT_USER", ident(r.Name)))
 	}
 	if r.Admin {
-		out = append(out, r.adminStatements(adminGroupThere)...)
+		out = append(out, r.adminStatements(adminGroupThere, makesRoles)...)
 	}
 	return out
 }
 
 // adminStatements make a role that is there an administrator's: a person may
 // have had one through a group.
-func (r roleSpec) adminStatements(adminGroupThere bool) []string {
+//
+// On a server that the plane runs itself an administrator makes roles from
+// PostgreSQL 16 on: before it, whoever made roles could let himself run programs
+// on the plane's machine (GRANT pg_execute_server_program).
+func (r roleSpec) adminStatements(adminGroupThere, makesRoles bool) []string {
 	var out []string
+	attributes := "CREATEROLE CREATEDB"
+	if !makesRoles {
+		attributes = "NOCREATEROLE CREATEDB"
+	}
 	if !adminGroupThere {
 		out = append(out, "CREATE ROLE "+adminGroup+" NOLOGIN")
 	}
-	return append(out, fmt.Sprintf("ALTER ROLE %s CREATEROLE CREATEDB", ident(r.Name)), fmt.Sprintf("GRANT %s TO %s", adminGroup, ident(r.Name)))
+	return append(out, fmt.Sprintf("ALTER ROLE %s %s", ident(r.Name), attributes), fmt.Sprintf("GRANT %s TO %s", adminGroup, ident(r.Name)))
 }
 
 // ensureRole makes the role, or gives one of ours its password and login again.
@@ -142,17 +150,17 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, r roleSpec) (made bool, err
 		case exists && !r.Admin:
 			return run(ctx, tx, "set the role's password", passwordStatements(r.Name, verifier))
 		}
-		var group, super bool
-		err = tx.QueryRow(ctx, `select exists (select 1 from pg_roles where rolname = $1), rolsuper from pg_roles where rolname = current_user`,
-			adminGroup).Scan(&group, &super)
+		var group, super, makesRoles bool
+		err = tx.QueryRow(ctx, `select exists (select 1 from pg_roles where rolname = $1), rolsuper, rolname <> $2 or current_setting('server_version_num')::int >= 160000
+			from pg_roles where rolname = current_user`, adminGroup, localOwner).Scan(&group, &super, &makesRoles)
 		if err != nil {
 			return sqlFault("look at the administrator login", err)
 		}
 		if exists {
-			return run(ctx, tx, "make the role an administrator's", append(passwordStatements(r.Name, verifier), r.adminStatements(group)...))
+			return run(ctx, tx, "make the role an administrator's", append(passwordStatements(r.Name, verifier), r.adminStatements(group, makesRoles)...))
 		}
 		made = true
-		return run(ctx, tx, "create the role", r.createStatements(verifier, group, super))
+		return run(ctx, tx, "create the role", r.createStatements(verifier, group, super, makesRoles))
 	})
 	return made && err == nil, err
 }

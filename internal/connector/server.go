@@ -34,6 +34,9 @@ type serverProperties struct {
 	Network                    json.RawMessage `json:"network,omitempty"`
 	HighAvailability           json.RawMessage `json:"highAvailability,omitempty"`
 	AuthConfig                 *authConfig     `json:"authConfig,omitempty"`
+	Maintenance                json.RawMessage `json:"maintenanceWindow,omitempty"`
+	Zone                       string          `json:"availabilityZone,omitempty"`
+	CreateMode                 string          `json:"createMode,omitempty"`
 	Hawser                     *realServer     `json:"hawser,omitempty"`
 }
 
@@ -53,6 +56,8 @@ type realServer struct {
 	SSLMode       string `json:"sslMode,omitempty"`
 	CACertificate string `json:"caCertificate,omitempty"` // PEM
 	Database      string `json:"database,omitempty"`      // where the owner logs in
+	// Local: the plane runs it; nothing else is said then.
+	Local *localPlace `json:"local,omitempty"`
 }
 
 const (
@@ -66,10 +71,23 @@ const maxRootCert = 256 << 10
 func (c *Connector) serverType() *arm.Type[serverProperties] {
 	return arm.Define(ServerType, versions, arm.Hooks[serverProperties]{
 		Check: c.checkServer, Apply: c.applyServer, View: c.viewServer,
+		After: func(_ context.Context, r, _ *arm.Resource[serverProperties]) {
+			if h := r.Properties.Hawser; h != nil && h.Local != nil {
+				c.locals.keep(r.ID.Name(), h.Local)
+			}
+		},
+		Deleted: func(_ context.Context, r *arm.Resource[serverProperties]) {
+			if h := r.Properties.Hawser; h != nil && h.Local != nil {
+				c.locals.remove(r.ID.Name(), h.Local)
+			}
+		},
+		Actions: map[string]arm.ResourceAction[serverProperties]{
+			"restart": {Run: c.restartServer}, "start": {Run: c.restartServer}, "stop": {Run: c.restartServer},
+		},
 	})
 }
 
-func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Resource[serverProperties]) error {
+func (c *Connector) checkServer(ctx context.Context, call *arm.Call, r, old *arm.Resource[serverProperties]) error {
 	p := &r.Properties
 	if !validServerName(r.ID.Name()) {
 		return az.Errorf(az.Invalid, "InvalidServerName", "A server's name must have 1 to 63 lower-case letters, digits and dashes, with no dash at either end: it becomes a host name.")
@@ -80,22 +98,38 @@ func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Re
 	if old != nil {
 		keepServer(p, &old.Properties)
 	}
-	if p.Hawser == nil {
-		return az.Errorf(az.Invalid, "ServerNeedsBackend",
-			"Hawser makes no PostgreSQL servers, it adopts real ones: give properties.hawser (host, port, sslMode) with the administrator's login and password, or use: hawser attach %s postgres://…", r.ID.Name())
+	r.SKU = or(r.SKU, `{"name":"Standard_D2s_v3","tier":"GeneralPurpose"}`)
+	if p.CreateMode != "" && !strings.EqualFold(p.CreateMode, "Default") && !strings.EqualFold(p.CreateMode, "Create") && !strings.EqualFold(p.CreateMode, "Update") {
+		return az.Errorf(az.Invalid, "NotSupported", "Replicas and restored servers are not served: createMode must be Default.")
 	}
-	again, err := c.takeCredential(r)
-	if err != nil {
+	p.CreateMode = ""
+	if err := c.place(ctx, call, r, old); err != nil {
 		return err
 	}
 	if err := c.checkAuthConfig(p); err != nil {
+		return err
+	}
+	switch {
+	case p.Hawser == nil:
+		return checkDescription(p)
+	case p.Hawser.Local != nil:
+		return c.checkLocal(ctx, r, old)
+	}
+	return c.checkAdopted(ctx, r, old)
+}
+
+// checkAdopted is checkServer for a real server that somebody else runs.
+func (c *Connector) checkAdopted(ctx context.Context, r, old *arm.Resource[serverProperties]) error {
+	p := &r.Properties
+	again, err := c.takeCredential(r)
+	if err != nil {
 		return err
 	}
 	b := backendOf(r)
 	if err := b.check(); err != nil {
 		return err
 	}
-	if old != nil && b.same(backendOf(old)) {
+	if old != nil && old.Properties.Hawser != nil && b.same(backendOf(old)) {
 		return nil // a change of something else must work while the server is away
 	}
 	if old != nil && !again {
@@ -111,9 +145,6 @@ func (c *Connector) checkServer(ctx context.Context, _ *arm.Call, r, old *arm.Re
 
 // keepServer fills in what a body leaves out.
 func keepServer(p, old *serverProperties) {
-	if p.Hawser == nil {
-		p.Hawser = old.Hawser
-	}
 	if p.AdministratorLogin == "" {
 		p.AdministratorLogin = old.AdministratorLogin
 	}
@@ -300,6 +331,26 @@ func (c *Connector) applyServer(tx *store.Tx, r, old *arm.Resource[serverPropert
 	return nil
 }
 
+// restartServer restarts a server that the plane runs itself. Those that
+// somebody else runs are his to start and stop.
+func (c *Connector) restartServer(ctx context.Context, call *arm.Call, r *arm.Resource[serverProperties]) (any, error) {
+	h := r.Properties.Hawser
+	if h == nil {
+		return nil, c.noBackend(r.ID.Name())
+	}
+	if h.Local == nil || !strings.EqualFold(call.Action(), "restart") {
+		return nil, az.Errorf(az.Conflict, "NotSupported", "This server is started and stopped where it runs, not here; a server that the plane runs itself can be restarted, and is started when it is needed.")
+	}
+	if err := c.locals.elsewhere(r.ID.Name(), h.Local); err != nil {
+		return nil, err
+	}
+	c.locals.rest(h.Local.Instance)
+	if _, err := c.real(ctx, r); err != nil {
+		return nil, err
+	}
+	return accepted200, nil
+}
+
 // validServerName: the name is a label of a host name, and the gateway finds
 // servers by it.
 func validServerName(s string) bool {
@@ -317,14 +368,14 @@ func validServerName(s string) bool {
 // viewServer shows a server with all the members that az 2.45 asks for
 // (wire/arm-graph.md §6).
 func (c *Connector) viewServer(_ context.Context, _ *arm.Call, r *arm.Resource[serverProperties]) (any, error) {
-	p := r.Properties
-	if len(r.SKU) == 0 {
-		r.SKU = json.RawMessage(`{"name":"Standard_D2s_v3","tier":"GeneralPurpose"}`)
+	p, state := r.Properties, "Ready"
+	if p.Hawser == nil {
+		state = "Stopped"
 	}
 	return map[string]any{
 		"administratorLogin":       p.AdministratorLogin,
 		"version":                  p.Version,
-		"state":                    "Ready",
+		"state":                    state,
 		"fullyQualifiedDomainName": c.cfg.Names.Of(az.SurfacePostgres, r.ID.Name()),
 		"replicationRole":          "Primary",
 		"storage":                  or(p.Storage, `{"storageSizeGB":32}`),
@@ -333,6 +384,9 @@ func (c *Connector) viewServer(_ context.Context, _ *arm.Call, r *arm.Resource[s
 		"highAvailability":         or(p.HighAvailability, `{"mode":"Disabled","state":"NotEnabled"}`),
 		"authConfig":               p.AuthConfig,
 		"hawser":                   p.Hawser,
+		"availabilityZone":         orText(p.Zone, "1"),
+		"maintenanceWindow":        or(p.Maintenance, `{"customWindow":"Disabled","startHour":0,"startMinute":0,"dayOfWeek":0}`),
+		"dataEncryption":           map[string]any{"type": "SystemManaged"},
 	}, nil
 }
 
@@ -345,7 +399,7 @@ func (c *Connector) server(ctx context.Context, id az.ID) (*backend, error) {
 	if r == nil {
 		return nil, az.Errorf(az.NotFound, "ResourceNotFound", "The PostgreSQL server '%s' was not found. Attach it, or check its name and resource group.", id.Name())
 	}
-	return backendOf(r), nil
+	return c.real(ctx, r)
 }
 
 // databaseExists asks the real server.

@@ -45,7 +45,6 @@ func TestServers(t *testing.T) {
 			b, _ := json.Marshal(map[string]any{"location": "local", "properties": map[string]any{"hawser": map[string]any{"url": fmt.Sprintf(format, args...)}}})
 			return string(b)
 		}
-		bad("pg2", `{"location":"local","properties":{"administratorLogin":"a","administratorLoginPassword":"s3cr3t"}}`, "ServerNeedsBackend")
 		bad("pg2", url("postgres://%s:s3cr3t@%s/%s", r.f.Owner, r.f.addr(), r.f.db), "ServerLoginFailed")
 		bad("pg2", url("postgres://postgres:s3cr3t@127.0.0.1:1/postgres"), "ServerUnreachable")
 		bad("pg2", url("postgres://postgres:s3cr3t@%s/postgres?sslmode=require", r.f.addr()), "ServerWithoutTLS")
