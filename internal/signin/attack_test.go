@@ -71,12 +71,15 @@ func TestEveryFormKnowsWhereItCameFrom(t *testing.T) {
 		for what, change := range map[string]func(*http.Request){
 			"without an origin":   func(r *http.Request) { r.Header.Del("Origin"); r.Header.Del("Sec-Fetch-Site") },
 			"of an opaque origin": func(r *http.Request) { r.Header.Set("Origin", "null"); r.Header.Del("Sec-Fetch-Site") },
-			"of a sibling host":   func(r *http.Request) { r.Header.Set("Origin", "https://portal.hawser.localhost:8443"); r.Header.Set("Sec-Fetch-Site", "same-site") },
-			"of another port":     func(r *http.Request) { r.Header.Set("Origin", "https://login.hawser.localhost") },
-			"without TLS":         func(r *http.Request) { r.Header.Set("Origin", "http://"+loginHost) },
-			"of two origins":      func(r *http.Request) { r.Header.Add("Origin", "https://evil.example") },
-			"from another site":   func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
-			"from nowhere":        func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "none") },
+			"of a sibling host": func(r *http.Request) {
+				r.Header.Set("Origin", "https://portal.hawser.localhost:8443")
+				r.Header.Set("Sec-Fetch-Site", "same-site")
+			},
+			"of another port":   func(r *http.Request) { r.Header.Set("Origin", "https://login.hawser.localhost") },
+			"without TLS":       func(r *http.Request) { r.Header.Set("Origin", "http://"+loginHost) },
+			"of two origins":    func(r *http.Request) { r.Header.Add("Origin", "https://evil.example") },
+			"from another site": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+			"from nowhere":      func(r *http.Request) { r.Header.Del("Origin"); r.Header.Set("Sec-Fetch-Site", "none") },
 		} {
 			if pg := b.do(http.MethodPost, rt.Path, url.Values{"state": {fitting}}, change); pg.status != 403 {
 				t.Errorf("%s %s: %d", rt.Path, what, pg.status)

@@ -95,7 +95,9 @@ func pair(t testing.TB, change ...func(*Config)) (a, b *plane) {
 // each runs fn on both databases.
 func each(t *testing.T, fn func(t *testing.T, p *plane), change ...func(*Config)) {
 	t.Run("sqlite", func(t *testing.T) { fn(t, onSQLite(t, change...)) })
-	t.Run("postgres", func(t *testing.T) { fn(t, newPlane(t, newShared(t), store.Config{URL: storetest.Database(t)}, change...)) })
+	t.Run("postgres", func(t *testing.T) {
+		fn(t, newPlane(t, newShared(t), store.Config{URL: storetest.Database(t)}, change...))
+	})
 }
 
 func onStore(t testing.TB, sh shared, st *store.Store, change ...func(*Config)) *plane {
