@@ -19,6 +19,7 @@ import (
 	"github.com/hawser/hawser/internal/directory"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/seal"
+	"github.com/hawser/hawser/internal/signin"
 	"github.com/hawser/hawser/internal/store"
 	"github.com/hawser/hawser/internal/store/storetest"
 )
@@ -80,7 +81,14 @@ func newPlane(t testing.TB, st *store.Store, sh shared, change ...func(*Config))
 	t.Cleanup(func() { _ = audit.Close() })
 	p.guard = guard.New(st, audit, log)
 	p.dir = directory.New(directory.Config{Store: st, Guard: p.guard, Sealer: sh.sealer, Names: names, Clock: p.clock.now, Log: log})
-	cfg := Config{Store: st, Directory: p.dir, Guard: p.guard, Sealer: sh.sealer, Names: names, Clock: p.clock.now, Log: log}
+	people, err := signin.New(signin.Config{Store: st, Directory: p.dir, Guard: p.guard, Sealer: sh.sealer, Names: names, Clock: p.clock.now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Write(ctx, p.dir.EnsureFirstParty); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Store: st, Directory: p.dir, Guard: p.guard, Sealer: sh.sealer, Names: names, Clock: p.clock.now, Log: log, SignIn: people}
 	for _, f := range change {
 		f(&cfg)
 	}
