@@ -117,7 +117,6 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	correlation := az.NewGUID()
 	ctx := az.WithCorrelation(r.Context(), correlation)
 	v := &visit{f: f, w: newWriter(w), r: r, ctx: ctx, route: "front"}
-	v.w.Header().Set("X-Ms-Request-Id", correlation)
 	defer func() {
 		f.cfg.Served("sites", v.route, v.w.status, f.cfg.Clock().Sub(began))
 	}()

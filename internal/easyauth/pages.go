@@ -39,6 +39,7 @@ func (v *visit) page(status int, title, text string) {
 // ownHeaders are those of everything that the front itself says.
 func (v *visit) ownHeaders() http.Header {
 	h := v.w.Header()
+	h.Set("X-Ms-Request-Id", az.Correlation(v.ctx))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
