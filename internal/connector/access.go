@@ -22,10 +22,13 @@ const (
 
 // parseAccess reads the word of a request; the default is Write, never more
 // than was asked for.
-func parseAccess(s string) (Access, error) {
+func parseAccess(s string) (Access, error) { return accessOr(s, Write) }
+
+// accessOr is parseAccess with another default.
+func accessOr(s string, usual Access) (Access, error) {
 	switch a := Access(strings.ToLower(s)); a {
 	case "":
-		return Write, nil
+		return usual, nil
 	case Read, Write, Owner:
 		return a, nil
 	}

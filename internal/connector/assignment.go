@@ -18,6 +18,11 @@ func assignmentID(by, scope az.ID) az.ID {
 // assign gives a principal the right to log in, in the caller's transaction.
 // It may be repeated.
 func (c *Connector) assign(tx *store.Tx, id az.ID, oid string, kind az.PrincipalKind) error {
+	return c.assignRole(tx, id, oid, kind, guard.RolePostgresLogin)
+}
+
+// assignRole is assign for any role.
+func (c *Connector) assignRole(tx *store.Tx, id az.ID, oid string, kind az.PrincipalKind, role string) error {
 	var body struct {
 		Properties struct {
 			RoleDefinitionID az.ID            `json:"roleDefinitionId"`
@@ -28,7 +33,7 @@ func (c *Connector) assign(tx *store.Tx, id az.ID, oid string, kind az.Principal
 		} `json:"properties"`
 	}
 	p := &body.Properties
-	p.RoleDefinitionID = az.Root.Child("subscriptions", c.cfg.Names.Subscription, "providers", "Microsoft.Authorization", "roleDefinitions", guard.RolePostgresLogin)
+	p.RoleDefinitionID = az.Root.Child("subscriptions", c.cfg.Names.Subscription, "providers", "Microsoft.Authorization", "roleDefinitions", role)
 	p.PrincipalID, p.PrincipalType, p.Scope, p.Description = oid, kind, id.Parent(), "Made by Service Connector."
 	raw, err := json.Marshal(body)
 	if err != nil {

@@ -48,6 +48,8 @@ type authInfo struct {
 	Name           string      `json:"name,omitempty"`
 	ClientID       string      `json:"clientId,omitempty"`
 	SubscriptionID string      `json:"subscriptionId,omitempty"`
+	PrincipalID    string      `json:"principalId,omitempty"`
+	Secret         string      `json:"secret,omitempty"` // of a body; Check moves it away
 	SecretInfo     *secretInfo `json:"secretInfo,omitempty"`
 }
 
@@ -84,6 +86,15 @@ type made struct {
 	Kind        az.PrincipalKind `json:"principalType,omitempty"`
 	Role        az.ID            `json:"role,omitzero"`
 	Assignment  az.ID            `json:"assignment,omitzero"`
+	// What follows is of targets besides PostgreSQL.
+	Target     string   `json:"target,omitempty"`           // az's word
+	RoleID     string   `json:"roleDefinition,omitempty"`   // of Assignment; "" is PostgreSQL Login
+	CosmosRole az.ID    `json:"sqlRoleAssignment,omitzero"` // Cosmos DB's own
+	Policies   bool     `json:"accessPolicy,omitempty"`     // the vault goes by policies
+	Policy     []string `json:"accessPolicyAdded,omitempty"`
+	// Vaulted are the names of secrets in KeyVault, by setting.
+	KeyVault az.ID             `json:"keyVault,omitzero"`
+	Vaulted  map[string]string `json:"secrets,omitempty"`
 }
 
 // given is the access that a body asks for.
@@ -138,14 +149,16 @@ func (c *Connector) checkLinker(ctx context.Context, call *arm.Call, r, old *arm
 // applyLinker makes the connection true, all of it at once: the role is the
 // identity's, an assignment lets it in, the site has its settings.
 func (c *Connector) applyLinker(tx *store.Tx, r, old *arm.Resource[linkerProperties]) error {
-	m := r.Properties.Made
+	copied := *r.Properties.Made // what r points to is shared
+	m := &copied
+	r.Properties.Made = m
 	if !m.Role.IsRoot() {
 		if err := c.commitUse(tx, m.Role, r.ID, m.Database); err != nil {
 			return err
 		}
-		if err := c.assign(tx, m.Assignment, m.PrincipalID, m.Kind); err != nil {
-			return err
-		}
+	}
+	if err := c.grantTx(tx, r.ID, m); err != nil {
+		return err
 	}
 	if old != nil {
 		if err := c.undoOld(tx, r.ID, m, old.Properties.Made); err != nil {
@@ -155,7 +168,7 @@ func (c *Connector) applyLinker(tx *store.Tx, r, old *arm.Resource[linkerPropert
 	all := site.Settings{App: map[string]string{}, Connections: map[string]site.ConnectionString{}}
 	for _, s := range c.settingsOf(r) {
 		if s.ConnectionString {
-			all.Connections[s.Name] = site.ConnectionString{Value: s.reveal(), Type: "PostgreSQL"}
+			all.Connections[s.Name] = site.ConnectionString{Value: s.reveal(), Type: orText(kindNamed(m.Target).connection, "Custom")}
 		} else {
 			all.App[s.Name] = s.reveal()
 		}
@@ -177,6 +190,9 @@ func (c *Connector) undoOld(tx *store.Tx, linker az.ID, now, old *made) error {
 		if _, err := tx.DeleteResource(old.Assignment); err != nil {
 			return err
 		}
+	}
+	if err := c.ungrantTx(tx, linker, now, old); err != nil {
+		return err
 	}
 	if old.Role.IsRoot() || old.Role.Equal(now.Role) {
 		return nil
@@ -201,14 +217,28 @@ func (c *Connector) deleteLinker(tx *store.Tx, r *arm.Resource[linkerProperties]
 	return c.cfg.Sites.RemoveSettings(tx, r.ID.Parent(), r.ID)
 }
 
+// targetOf is what the settings of a connection tell.
+func (c *Connector) targetOf(r *arm.Resource[linkerProperties]) target {
+	p, m := &r.Properties, r.Properties.Made
+	t := target{Kind: m.Target, Auth: p.AuthInfo.AuthType, Client: p.ClientType, Connection: r.ID.Name(), Database: m.Database, User: m.User,
+		ClientID: p.AuthInfo.ClientID, Password: r.Secrets[linkerSecret], Prefix: m.Prefix, Host: m.Host, Port: m.Port,
+		Tenant: c.cfg.Names.Tenant, Management: c.cfg.Names.Origin(az.SurfaceManagement), Resource: m.Server}
+	if m.Target != "" {
+		t.Account = strings.ToLower(m.Server.Name())
+		t.Endpoint, t.Suffix = c.targetEndpoint(m.Target, t.Account), c.cfg.Names.HostPort(c.cfg.Names.Domain)
+	}
+	return t
+}
+
 // settingsOf are the settings of a connection, under the names its owner wants.
 func (c *Connector) settingsOf(r *arm.Resource[linkerProperties]) []setting {
 	p, m := &r.Properties, r.Properties.Made
-	t := target{Auth: p.AuthInfo.AuthType, Client: p.ClientType, Connection: r.ID.Name(), Database: m.Database, User: m.User,
-		ClientID: p.AuthInfo.ClientID, Password: r.Secrets[linkerSecret], Prefix: m.Prefix, Host: m.Host, Port: m.Port}
-	all := t.settings()
-	if p.ConfigurationInfo != nil {
-		for i, s := range all {
+	all := c.targetOf(r).settings()
+	for i, s := range all {
+		if name := m.Vaulted[s.Name]; name != "" && !s.Secret.IsZero() {
+			all[i].Secret, all[i].Value = az.Secret{}, reference(c.cfg.Names.VaultURL(m.KeyVault.Name())+"secrets/"+name)
+		}
+		if p.ConfigurationInfo != nil {
 			if name := p.ConfigurationInfo.CustomizedKeys[s.Name]; name != "" {
 				all[i].Name = name
 			}
@@ -216,3 +246,6 @@ func (c *Connector) settingsOf(r *arm.Resource[linkerProperties]) []setting {
 	}
 	return all
 }
+
+// reference is the value of a setting that stands for a secret in a vault.
+func reference(uri string) string { return "@Microsoft.KeyVault(SecretUri=" + uri + ")" }

@@ -12,23 +12,31 @@ import (
 // How a connection's client authenticates, by Azure's words. Source:
 // Microsoft.ServiceLinker, AuthInfoBase.authType.
 const (
-	authSystem = "systemAssignedIdentity"
-	authUser   = "userAssignedIdentity"
-	authSecret = "secret"
+	authSystem    = "systemAssignedIdentity"
+	authUser      = "userAssignedIdentity"
+	authSecret    = "secret"
+	authPrincipal = "servicePrincipalSecret"
 )
 
 // target is what the settings of a connection tell an app.
 type target struct {
-	Auth       string // authSystem, authUser or authSecret
+	Kind       string // "" is PostgreSQL
+	Auth       string // authSystem, authUser, authPrincipal or authSecret
 	Client     string // clientType as given
 	Connection string // the linker's name
 	Host       string
 	Port       int
 	Database   string
 	User       string
-	ClientID   string    // of a user-assigned identity
-	Password   az.Secret // of authSecret; or a reference to it
+	ClientID   string    // of a user-assigned identity or an application
+	Password   az.Secret // of authSecret: password or key; or a reference to it. Of authPrincipal: the application's
 	Prefix     string    // AZURE_POSTGRESQL_ or AZURE_POSTGRESQL_{CONNECTION}_
+	Tenant     string
+	Account    string // the name of what is connected to
+	Endpoint   string // its URL, with a slash at the end
+	Suffix     string // of storage accounts: what follows the service in a host name
+	Management string // origin of the management API
+	Resource   az.ID  // what is connected to
 }
 
 // setting is one setting of a connection. Secret is given instead of Value
@@ -54,14 +62,14 @@ func (s setting) reveal() string {
 // Source: wire/service-connector.md §3.
 const prefix = "AZURE_POSTGRESQL_"
 
-func ownPrefix(connection string) string {
+func ownPrefix(kind, connection string) string {
 	up := strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, strings.ToUpper(connection))
-	return prefix + up + "_"
+	return kind + up + "_"
 }
 
 // clients are the client types and what writes their settings. Source:
@@ -87,16 +95,18 @@ func checkClient(client string) (string, error) {
 	}
 	if clients[strings.ToLower(client)] == nil {
 		return "", az.Errorf(az.Invalid, "InvalidClientType",
-			"The client type %q is not served for PostgreSQL; use one of dotnet, dotnet-connectionString, go, java, nodejs, php, python, django, ruby, springBoot, none.", client)
+			"The client type %q is not served; use one of dotnet, dotnet-connectionString, go, java, nodejs, php, python, django, ruby, springBoot, none.", client)
 	}
 	return client, nil
 }
 
 // settings are the settings of a connection.
-func (t target) settings() []setting {
+func (t target) settings() []setting { return kindNamed(t.Kind).settings(t) }
+
+func postgresSettings(t target) []setting {
 	out := clients[strings.ToLower(t.Client)](t)
-	if t.Auth == authUser && !strings.EqualFold(t.Client, "springBoot") {
-		out = append(out, t.plain("CLIENTID", t.ClientID))
+	if !strings.EqualFold(t.Client, "springBoot") {
+		out = append(out, t.identity()...)
 	}
 	return out
 }
@@ -201,14 +211,4 @@ func parts(t target) []setting {
 	return append(out, t.password(t.Prefix+"PASSWORD")...)
 }
 
-func springBoot(t target) []setting {
-	out := []setting{{Name: "spring.datasource.url", Value: t.jdbcURL()}, {Name: "spring.datasource.username", Value: t.User}}
-	switch t.Auth {
-	case authSecret:
-		return append(out, t.password("spring.datasource.password")...)
-	case authUser:
-		out = append(out, setting{Name: "spring.cloud.azure.credential.client-id", Value: t.ClientID},
-			setting{Name: "spring.cloud.azure.credential.client-managed-identity-enabled", Value: "true"})
-	}
-	return append(out, setting{Name: "spring.datasource.azure.passwordless-enabled", Value: "true"})
-}
+func springBoot(t target) []setting { return t.spring(t.jdbcURL()) }

@@ -14,7 +14,7 @@ func TestSettingsNames(t *testing.T) {
 	withSecret, withUser, otherPort := base, base, base
 	withSecret.Auth, withSecret.User, withSecret.Password = authSecret, "u", az.NewSecret("p")
 	withUser.Auth, withUser.ClientID = authUser, "cid"
-	otherPort.Host, otherPort.Port, otherPort.Prefix = "127.0.0.1", 15432, ownPrefix("my-second.one")
+	otherPort.Host, otherPort.Port, otherPort.Prefix = "127.0.0.1", 15432, ownPrefix(prefix, "my-second.one")
 	const h = "s1.postgres.database.azure.com"
 	cases := []struct {
 		client string

@@ -11,6 +11,7 @@ import (
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/site"
 	"github.com/hawser/hawser/internal/store"
+	"github.com/hawser/hawser/internal/vault"
 )
 
 // plan is what a connection is going to be: the request, validated, with
@@ -20,9 +21,12 @@ type plan struct {
 	linker *arm.Resource[linkerProperties]
 	old    *arm.Resource[linkerProperties] // nil: a new one
 	site   az.ID
-	server az.ID
+	kind   *kind
+	target az.ID // as the request names it
+	server az.ID // its account
+	vault  az.ID // where secrets go; Root: nowhere
 	rights []need
-	real   *backend      // after find
+	real   *backend      // after find; nil unless PostgreSQL
 	who    site.Assigned // the identity; zero PrincipalID: it is to be made
 	prev   []roleUse     // what the connection had of its role before
 }
@@ -57,7 +61,10 @@ func (c *Connector) plan(ctx context.Context, call *arm.Call, r, old *arm.Resour
 	if props.ClientType, err = checkClient(props.ClientType); err != nil {
 		return nil, err
 	}
-	if props.Made.Access, err = parseAccess(string(given)); err != nil {
+	if props.Made.Access, err = accessOr(string(given), p.kind.usual); err != nil {
+		return nil, err
+	}
+	if err := p.takeStore(); err != nil {
 		return nil, err
 	}
 	if err := p.takeAuth(); err != nil {
@@ -69,8 +76,7 @@ func (c *Connector) plan(ctx context.Context, call *arm.Call, r, old *arm.Resour
 	if err := checkKeys(props.ConfigurationInfo); err != nil {
 		return nil, err
 	}
-	p.needRights()
-	return p, nil
+	return p, p.needRights(ctx)
 }
 
 func validLinkerName(s string) bool {
@@ -88,19 +94,42 @@ func validLinkerName(s string) bool {
 
 func (p *plan) takeTarget() error {
 	t := p.linker.Properties.TargetService
-	bad := az.Errorf(az.Invalid, "UnsupportedTarget", "targetService must be of the type AzureResource, and its id that of a database: …/providers/%s/{database}.", DatabaseType)
+	bad := az.Errorf(az.Invalid, "UnsupportedTarget", "targetService must be of the type AzureResource, and its id that of one of: %s.", kindWords())
 	if t == nil || t.Type != "" && !strings.EqualFold(t.Type, "AzureResource") {
 		return bad
 	}
 	id, err := az.ParseID(t.ID)
-	if err != nil || !id.IsType(DatabaseType) || id.IsCollection() {
+	if err != nil {
+		return bad
+	}
+	if p.kind = kindOf(id); p.kind == nil {
 		return bad
 	}
 	t.Type = "AzureResource"
-	p.server = id.Parent()
+	p.target, p.server = id, p.kind.account(id)
 	m := p.linker.Properties.Made
-	m.Server, m.Database = p.server, id.Name()
+	m.Server = p.server
+	if !p.kind.isPostgres() {
+		m.Target = p.kind.word
+		return p.takeService(id.Name())
+	}
+	m.Database = id.Name()
 	return checkName("database", m.Database)
+}
+
+// takeStore reads where secrets are to go.
+func (p *plan) takeStore() error {
+	s := p.linker.Properties.SecretStore
+	if s == nil || s.KeyVaultID == "" {
+		p.linker.Properties.SecretStore = nil
+		return nil
+	}
+	id, err := az.ParseID(s.KeyVaultID)
+	if err != nil || !id.IsType(vault.Type) || id.IsCollection() {
+		return az.Errorf(az.Invalid, "UnsupportedSecretStore", "secretStore.keyVaultId must be the id of a vault (%s).", vault.Type)
+	}
+	p.vault = id
+	return nil
 }
 
 func (p *plan) takeAuth() error {
@@ -111,27 +140,40 @@ func (p *plan) takeAuth() error {
 	copied := *a // the one given may be another resource's
 	a = &copied
 	p.linker.Properties.AuthInfo = a
-	for _, known := range []string{authSystem, authUser, authSecret} {
+	for _, known := range everyAuth {
 		if strings.EqualFold(a.AuthType, known) {
 			a.AuthType = known
 		}
 	}
+	if !p.kind.serves(a.AuthType) {
+		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The authentication type is not served for %s; use %s.", p.kind.word, strings.Join(p.kind.auth, ", "))
+	}
+	given := az.NewSecret(a.Secret)
+	a.Secret = ""
+	p.linker.Secrets = nil
 	switch a.AuthType {
 	case authSystem:
-		a.ClientID, a.SecretInfo = "", nil
+		a.ClientID, a.PrincipalID, a.SecretInfo = "", "", nil
 	case authUser:
-		a.SecretInfo = nil
+		a.PrincipalID, a.SecretInfo = "", nil
 		if !az.IsGUID(a.ClientID) {
 			return az.Errorf(az.Invalid, "MissingClientId", "A connection with a user-assigned identity needs its clientId.")
 		}
+	case authPrincipal:
+		a.SecretInfo = nil
+		if given.IsZero() && p.old != nil && strings.EqualFold(p.old.Properties.AuthInfo.ClientID, a.ClientID) {
+			given = p.old.Secrets[linkerSecret]
+		}
+		if !az.IsGUID(a.ClientID) || given.IsZero() {
+			return az.Errorf(az.Invalid, "MissingSecret", "A connection with a service principal needs its clientId and secret; the way without a secret is %s.", authSystem)
+		}
+		p.linker.Secrets = map[string]az.Secret{linkerSecret: given}
 	case authSecret:
-		return p.takeSecret(a)
-	default:
-		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The authentication type is not served for PostgreSQL; use %s, %s or %s.", authSystem, authUser, authSecret)
-	}
-	p.linker.Secrets = nil
-	if s := p.linker.Properties.SecretStore; s != nil && s.KeyVaultID == "" {
-		p.linker.Properties.SecretStore = nil
+		if p.kind.login {
+			return p.takeSecret(a)
+		}
+		a.Name, a.SecretInfo = "", nil // the account's key, which find takes
+		return nil
 	}
 	if a.UserName != "" {
 		return checkRole(a.UserName)
@@ -142,9 +184,6 @@ func (p *plan) takeAuth() error {
 // takeSecret moves a password from the body to the resource's Secrets. It ends
 // up in the site's settings, sealed like all of them.
 func (p *plan) takeSecret(a *authInfo) error {
-	if s := p.linker.Properties.SecretStore; s != nil && s.KeyVaultID != "" {
-		return az.Errorf(az.Invalid, "UnsupportedSecretStore", "secretStore.keyVaultId is not served: put the password into the vault and give its URI as a keyVaultSecretUri, or leave the vault out: settings are sealed.")
-	}
 	if err := checkName("database login", a.Name); err != nil {
 		return err
 	}
@@ -154,21 +193,25 @@ func (p *plan) takeSecret(a *authInfo) error {
 		switch strings.ToLower(i.SecretType) {
 		case "rawvalue":
 			given = az.NewSecret(i.Value)
-		case "keyvaultsecreturi":
-			if !p.separatePassword() {
-				return az.Errorf(az.Invalid, "UnsupportedSecretType", "The settings of the client type %s hold the password inside a connection string, where a Key Vault reference cannot stand; use nodejs, django, springBoot or none.", p.linker.Properties.ClientType)
+			if i.Value == "" {
+				given = p.oldPassword()
 			}
-			given = az.NewSecret("@Microsoft.KeyVault(SecretUri=" + i.Value + ")")
-			kept.Value = i.Value
+		case "keyvaultsecreturi":
+			kept.Value, given = i.Value, az.NewSecret(reference(i.Value))
+		case "keyvaultsecretreference":
+			if p.vault.IsRoot() || !validSecretName(i.Name) {
+				return az.Errorf(az.Invalid, "UnsupportedSecretType", "secretInfo of the type keyVaultSecretReference needs the name of a secret, and secretStore.keyVaultId.")
+			}
+			kept.Name, given = i.Name, az.NewSecret(reference(p.c.cfg.Names.VaultURL(p.vault.Name())+"secrets/"+i.Name))
 		default:
-			return az.Errorf(az.Invalid, "UnsupportedSecretType", "secretInfo.secretType must be rawValue or keyVaultSecretUri.")
+			return az.Errorf(az.Invalid, "UnsupportedSecretType", "secretInfo.secretType must be rawValue, keyVaultSecretUri or keyVaultSecretReference.")
 		}
-		if i.Value == "" && p.old != nil {
-			given = p.old.Secrets[linkerSecret]
+		if isReference(given) && !p.separatePassword() {
+			return az.Errorf(az.Invalid, "UnsupportedSecretType", "The settings of the client type %s hold the password inside a connection string, where a Key Vault reference cannot stand; use nodejs, django, springBoot or none.", p.linker.Properties.ClientType)
 		}
 		a.SecretInfo = &kept
-	} else if p.old != nil {
-		given = p.old.Secrets[linkerSecret]
+	} else {
+		given = p.oldPassword()
 	}
 	if given.IsZero() {
 		return az.Errorf(az.Invalid, "MissingSecret", "A connection with the authentication type secret needs name and secretInfo; the way without a secret is %s.", authSystem)
@@ -177,20 +220,34 @@ func (p *plan) takeSecret(a *authInfo) error {
 	return nil
 }
 
-func (p *plan) separatePassword() bool {
-	switch strings.ToLower(p.linker.Properties.ClientType) {
-	case "nodejs", "django", "springboot", "none":
-		return true
+// oldPassword is what the connection has already, for the same target.
+func (p *plan) oldPassword() az.Secret {
+	if p.old == nil || p.old.Properties.AuthInfo.AuthType != authSecret || !strings.EqualFold(p.old.Properties.TargetService.ID, p.linker.Properties.TargetService.ID) {
+		return az.Secret{}
 	}
-	return false
+	return p.old.Secrets[linkerSecret]
 }
 
-// takePrefix gives the first connection of a site to PostgreSQL the short
+func isReference(s az.Secret) bool { return strings.HasPrefix(s.Reveal(), "@Microsoft.KeyVault(") }
+
+// separatePassword reports whether the password is a setting by itself.
+func (p *plan) separatePassword() bool {
+	const probe = "a password"
+	t := target{Kind: p.kind.word, Auth: authSecret, Client: p.linker.Properties.ClientType, Password: az.NewSecret(probe)}
+	for _, s := range t.settings() {
+		if !s.Secret.IsZero() && s.reveal() != probe {
+			return false
+		}
+	}
+	return true
+}
+
+// takePrefix gives the first connection of a site to a kind of target the short
 // names, and later ones names of their own. A connection keeps what it has.
 func (p *plan) takePrefix(ctx context.Context) error {
 	m := p.linker.Properties.Made
-	m.Prefix = prefix
-	if p.old != nil && p.old.Properties.Made != nil {
+	m.Prefix = p.kind.prefix
+	if p.old != nil && p.old.Properties.Made != nil && kindNamed(p.old.Properties.Made.Target) == p.kind {
 		m.Prefix = p.old.Properties.Made.Prefix
 		return nil
 	}
@@ -199,8 +256,8 @@ func (p *plan) takePrefix(ctx context.Context) error {
 		return err
 	}
 	for _, o := range others {
-		if !o.ID.Equal(p.linker.ID) && o.Properties.Made != nil && o.Properties.Made.Prefix == prefix {
-			m.Prefix = ownPrefix(p.linker.ID.Name())
+		if !o.ID.Equal(p.linker.ID) && o.Properties.Made != nil && o.Properties.Made.Prefix == p.kind.prefix {
+			m.Prefix = ownPrefix(p.kind.prefix, p.linker.ID.Name())
 		}
 	}
 	return nil
@@ -220,16 +277,23 @@ func checkKeys(i *configurationInfo) error {
 
 // needRights lists what the caller must be allowed to do to both sides: a
 // connection is not a way around what somebody may do by hand.
-func (p *plan) needRights() {
+func (p *plan) needRights(ctx context.Context) error {
+	if !p.kind.isPostgres() {
+		return p.needTargetRights(ctx)
+	}
 	scope := databaseScope(p.server, p.linker.Properties.Made.Database)
 	p.rights = []need{{actionReadServer, p.server}, {actionWriteConfig, p.site}}
 	if p.linker.Properties.AuthInfo.AuthType != authSecret {
 		p.rights = append(p.rights, need{actionWritePrincipal, p.server}, need{actionAssignRole, scope})
 	}
+	return nil
 }
 
 // find looks up both sides, after the rights were asked for.
 func (p *plan) find(ctx context.Context) error {
+	if !p.kind.isPostgres() {
+		return p.findTarget(ctx)
+	}
 	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
 	r, err := p.c.servers.Load(ctx, p.server)
 	if err != nil {
@@ -271,6 +335,9 @@ func (b *backend) has(ctx context.Context, database string) error {
 
 // identity finds the identity that the connection is for.
 func (p *plan) identity(ctx context.Context, caller az.Principal) error {
+	if p.linker.Properties.AuthInfo.AuthType == authPrincipal {
+		return p.application(ctx)
+	}
 	all, err := p.c.cfg.Sites.IdentitiesOf(ctx, caller, p.site)
 	if err != nil {
 		return err
@@ -328,42 +395,51 @@ type step struct {
 
 // steps are what is to be done outside the plane's own store, in order.
 func (p *plan) steps(caller az.Principal) []step {
+	last := append(p.storeSecrets(caller), step{name: "write the connection down", do: p.rehearse})
 	if p.linker.Properties.AuthInfo.AuthType == authSecret {
-		return []step{{name: "write the connection down", do: p.rehearse}}
+		return last
 	}
+	out := []step{p.identityStep(caller)}
+	if p.kind.isPostgres() {
+		out = append(out, p.roleStep())
+	} else {
+		out = append(out, step{name: "find what the identity is to be given", do: p.grants})
+	}
+	return append(out, last...)
+}
+
+// identityStep turns the app's identity on, if it is needed and off.
+func (p *plan) identityStep(caller az.Principal) step {
 	made := false
-	return []step{
-		{
-			name: "turn the app's identity on",
-			do: func(ctx context.Context) (err error) {
-				if err := p.identity(ctx, caller); err != nil || p.who.PrincipalID != "" {
-					return err
-				}
-				made = true
-				p.who, err = p.c.cfg.Sites.EnsureSystemIdentity(ctx, caller, p.site)
+	return step{
+		name: "turn the app's identity on",
+		do: func(ctx context.Context) (err error) {
+			if err := p.identity(ctx, caller); err != nil || p.who.PrincipalID != "" {
 				return err
-			},
-			undo: func(ctx context.Context) error {
-				if !made {
-					return nil
-				}
-				return p.c.cfg.Sites.DropSystemIdentity(ctx, caller, p.site)
-			},
+			}
+			made = true
+			p.who, err = p.c.cfg.Sites.EnsureSystemIdentity(ctx, caller, p.site)
+			return err
 		},
-		{
-			name: "make the database role and grant its access",
-			do: func(ctx context.Context) error {
-				if err := p.role(ctx); err != nil {
-					return err
-				}
-				return p.c.makeRole(ctx, p.real, p.claim(), &p.prev)
-			},
-			undo: func(ctx context.Context) error { return p.c.dropClaim(ctx, p.claim(), p.prev) },
+		undo: func(ctx context.Context) error {
+			if !made {
+				return nil
+			}
+			return p.c.cfg.Sites.DropSystemIdentity(ctx, caller, p.site)
 		},
-		{
-			name: "write the connection down",
-			do:   p.rehearse,
+	}
+}
+
+func (p *plan) roleStep() step {
+	return step{
+		name: "make the database role and grant its access",
+		do: func(ctx context.Context) error {
+			if err := p.role(ctx); err != nil {
+				return err
+			}
+			return p.c.makeRole(ctx, p.real, p.claim(), &p.prev)
 		},
+		undo: func(ctx context.Context) error { return p.c.dropClaim(ctx, p.claim(), p.prev) },
 	}
 }
 

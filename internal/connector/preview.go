@@ -61,8 +61,8 @@ func (c *Connector) checkDryRun(ctx context.Context, call *arm.Call, r, _ *arm.R
 	if in.ActionName != "" && !strings.EqualFold(in.ActionName, "createOrUpdate") {
 		return az.Errorf(az.Invalid, "UnsupportedAction", "Of the actions of a dry run, createOrUpdate is served.")
 	}
-	if in.AuthInfo != nil && in.AuthInfo.SecretInfo != nil {
-		return az.Errorf(az.Invalid, "UnsupportedAuthType", "Leave secretInfo out of a dry run: dry runs are kept in clear.")
+	if in.AuthInfo != nil && (in.AuthInfo.SecretInfo != nil || in.AuthInfo.Secret != "") {
+		return az.Errorf(az.Invalid, "UnsupportedAuthType", "Leave secret and secretInfo out of a dry run: dry runs are kept in clear.")
 	}
 	if in.LinkerName == "" {
 		in.LinkerName = r.ID.Name()
@@ -165,7 +165,13 @@ func (p *plan) preview(ctx context.Context, call *arm.Call, out *dryRunPropertie
 	if err := p.find(ctx); err != nil {
 		return err
 	}
-	if p.linker.Properties.AuthInfo.AuthType != authSecret {
+	switch {
+	case p.linker.Properties.AuthInfo.AuthType == authSecret:
+	case !p.kind.isPostgres():
+		if err := p.previewGrants(ctx, call.Caller, out); err != nil {
+			return err
+		}
+	default:
 		if err := p.previewRole(ctx, call.Caller, out); err != nil {
 			return err
 		}
@@ -189,10 +195,7 @@ func (p *plan) previewRole(ctx context.Context, caller az.Principal, out *dryRun
 		return err
 	}
 	m := p.linker.Properties.Made
-	if p.who.PrincipalID == "" {
-		out.Operations = append(out.Operations, operation{Name: "identity", Type: "configAuth", Scope: p.site.String(), Action: "Microsoft.Web/sites/write",
-			Description: "Give the app its system-assigned identity"})
-	}
+	p.previewIdentity(out)
 	if err := p.role(ctx); err != nil {
 		return err
 	}
@@ -207,6 +210,13 @@ func (p *plan) previewRole(ctx context.Context, caller az.Principal, out *dryRun
 		operation{Name: "roleAssignment", Type: "configAuth", Scope: m.Assignment.Parent().String(), Action: actionAssignRole.Name,
 			Description: "Assign the role 'PostgreSQL Login' (" + guard.RolePostgresLogin + ") to the identity"})
 	return nil
+}
+
+func (p *plan) previewIdentity(out *dryRunProperties) {
+	if p.who.PrincipalID == "" {
+		out.Operations = append(out.Operations, operation{Name: "identity", Type: "configAuth", Scope: p.site.String(), Action: "Microsoft.Web/sites/write",
+			Description: "Give the app its system-assigned identity"})
+	}
 }
 
 // previewSQL lists the statements. The password's verifier is left out: it is
@@ -253,7 +263,10 @@ func (p *plan) previewSettings(out *dryRunProperties) {
 	var names []string
 	for _, s := range p.c.settingsOf(p.linker) {
 		v := s.Value
-		if !s.Secret.IsZero() {
+		switch {
+		case !s.Secret.IsZero() && !p.vault.IsRoot() && !isReference(s.Secret):
+			v = reference("…")
+		case !s.Secret.IsZero():
 			v = az.Redacted
 		}
 		names = append(names, s.Name+"="+v)

@@ -85,9 +85,10 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, f *fixture) *rig
 	t.Cleanup(func() { _ = all.Close() })
 	api := arm.New(arm.Config{Store: st, Guard: g, Sealer: sealer, Clock: r.now, Log: log, Names: rigNames,
 		PrincipalKind: func(context.Context, string) (az.PrincipalKind, bool, error) { return az.ServicePrincipal, true, nil }})
-	r.Connector = New(Config{Store: st, Guard: g, API: api, Directory: r.dir, Sites: all, Names: rigNames, Clock: r.now, Log: log,
+	r.Connector = New(Config{Store: st, Guard: g, API: api, Directory: r.dir, Sites: all, Vaults: vaults, Names: rigNames, Clock: r.now, Log: log,
 		Endpoint: func(server string) (string, int) { return rigNames.Of(az.SurfacePostgres, server), 15432 }})
 	api.Register(auth.Types()...)
+	vaults.Register(api)
 	all.Register(api)
 	r.Register(api)
 	s := api.Surface()

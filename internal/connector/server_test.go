@@ -248,7 +248,7 @@ func TestOddRequests(t *testing.T) {
 			code             string
 		}{
 			{"no target", link, `{"properties":{"authInfo":` + system + `}}`, 400, "UnsupportedTarget"},
-			{"a vault", link, body(group+"/providers/Microsoft.KeyVault/vaults/kv1", system, "go"), 400, "UnsupportedTarget"},
+			{"an app", link, body(sites+"other", system, "go"), 400, "UnsupportedTarget"},
 			{"a server", link, body(servers+"pg1", system, "go"), 400, "UnsupportedTarget"},
 			{"no such server", link, body(servers+"nix/databases/x", system, "go"), 404, "ResourceNotFound"},
 			{"no such database", link, body(servers+"pg1/databases/nix", system, "go"), 404, "DatabaseNotFound"},

@@ -74,29 +74,32 @@ func (c *Connector) validateLinker(ctx context.Context, call *arm.Call, r *arm.R
 	p, m := &r.Properties, r.Properties.Made
 	stamp := func() string { return c.cfg.Clock().UTC().Format(time.RFC3339Nano) }
 	v := validationReport{LinkerName: r.ID.Name(), Available: true, Started: stamp(), SourceID: r.ID.Parent().String(), TargetID: p.TargetService.ID, AuthType: p.AuthInfo.AuthType}
-	var srv *backend
-	if v.check("The target existence is validated", func() (err error) { srv, err = c.server(ctx, m.Server); return err }) {
-		v.check("The target server can be reached and has the database", func() error { return srv.has(ctx, m.Database) })
-		if p.AuthInfo.AuthType == authSecret {
-			v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, srv, r) })
-		} else {
-			c.checkIdentity(ctx, call, srv, r, &v)
-		}
+	if m.Target != "" {
+		c.validateTarget(ctx, call, r, &v)
+	} else {
+		c.validatePostgres(ctx, call, r, &v)
 	}
 	v.check("The app settings of the connection are present", func() error { return c.checkSettings(ctx, r) })
 	v.Ended = stamp()
 	return validation{ResourceID: r.ID.String(), Status: arm.StateSucceeded, Properties: v}, nil
 }
 
+func (c *Connector) validatePostgres(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties], v *validationReport) {
+	p, m := &r.Properties, r.Properties.Made
+	var srv *backend
+	if v.check("The target existence is validated", func() (err error) { srv, err = c.server(ctx, m.Server); return err }) {
+		v.check("The target server can be reached and has the database", func() error { return srv.has(ctx, m.Database) })
+		if p.AuthInfo.AuthType == authSecret {
+			v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, srv, r) })
+		} else {
+			c.checkIdentity(ctx, call, srv, r, v)
+		}
+	}
+}
+
 func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv *backend, r *arm.Resource[linkerProperties], v *validationReport) {
 	m := r.Properties.Made
-	v.check("The app has the identity", func() error {
-		all, err := c.cfg.Sites.IdentitiesOf(ctx, call.Caller, r.ID.Parent())
-		if err == nil && !slices.ContainsFunc(all, func(a site.Assigned) bool { return a.PrincipalID == m.PrincipalID }) {
-			err = failed("IdentityMissing", "The identity with the object id %s is not the app's any more: create the connection again.", m.PrincipalID)
-		}
-		return err
-	})
+	c.checkAppHas(ctx, call, r, v)
 	v.check("The identity may log in to the database", func() error {
 		d, err := c.cfg.Guard.Explain(ctx, m.PrincipalID, actionLogin, databaseScope(m.Server, m.Database))
 		if err == nil && !d.Allowed {
@@ -105,6 +108,28 @@ func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv *back
 		return err
 	})
 	v.check("The database role exists, is the identity's and can log in", func() error { return c.checkRole(ctx, srv, r) })
+}
+
+// checkAppHas: an application's principal need not be the app's.
+func (c *Connector) checkAppHas(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties], v *validationReport) {
+	m := r.Properties.Made
+	if r.Properties.AuthInfo.AuthType == authPrincipal {
+		v.check("The service principal exists", func() error {
+			o, ok, err := c.cfg.Directory.Get(ctx, m.PrincipalID)
+			if err == nil && (!ok || !o.Enabled) {
+				err = failed("PrincipalMissing", "The service principal with the object id %s is gone or disabled.", m.PrincipalID)
+			}
+			return err
+		})
+		return
+	}
+	v.check("The app has the identity", func() error {
+		all, err := c.cfg.Sites.IdentitiesOf(ctx, call.Caller, r.ID.Parent())
+		if err == nil && !slices.ContainsFunc(all, func(a site.Assigned) bool { return a.PrincipalID == m.PrincipalID }) {
+			err = failed("IdentityMissing", "The identity with the object id %s is not the app's any more: create the connection again.", m.PrincipalID)
+		}
+		return err
+	})
 }
 
 // checkRole logs in as the role, as the gateway does, and compares what it may
@@ -127,7 +152,7 @@ func (c *Connector) checkRole(ctx context.Context, srv *backend, r *arm.Resource
 
 func (c *Connector) checkPassword(ctx context.Context, srv *backend, r *arm.Resource[linkerProperties]) error {
 	secret := r.Secrets[linkerSecret]
-	if strings.HasPrefix(secret.Reveal(), "@Microsoft.KeyVault(") {
+	if isReference(secret) {
 		return nil // the app's reference is the app's to read; site says whether it resolves
 	}
 	conn, err := srv.loginAs(ctx, r.Properties.Made.User, secret, r.Properties.Made.Database)
