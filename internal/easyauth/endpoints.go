@@ -207,7 +207,7 @@ func (v *visit) exchange(ctx context.Context, s *session) (*session, error) {
 	if t.ID == "" {
 		t.ID = s.secrets.IDToken
 	} else {
-		who, err := v.f.cfg.Verify(ctx, t.ID, Expect{Audiences: []string{v.set.Client}, ID: true})
+		who, err := v.f.cfg.Verify(ctx, t.ID, Expect{Audiences: []string{v.set.Client}, ID: true, Peer: v.r.RemoteAddr})
 		if err != nil {
 			return nil, err
 		}
@@ -315,12 +315,12 @@ func (v *visit) directed(id, access string) (Token, tokens, error) {
 	var err error
 	t := tokens{ID: id}
 	if id != "" {
-		if who, err = v.f.cfg.Verify(v.ctx, id, Expect{Audiences: []string{v.set.Client}, ID: true}); err != nil {
+		if who, err = v.f.cfg.Verify(v.ctx, id, Expect{Audiences: []string{v.set.Client}, ID: true, Peer: v.r.RemoteAddr}); err != nil {
 			return who, t, err
 		}
 	}
 	if access != "" {
-		want := Expect{Audiences: v.set.Audiences}
+		want := Expect{Audiences: v.set.Audiences, Peer: v.r.RemoteAddr}
 		if id != "" {
 			want.Audiences = nil // it may be for what the app calls
 		}

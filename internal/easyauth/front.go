@@ -31,7 +31,8 @@ type Expect struct {
 	// right for a token that comes beside one that was checked.
 	Audiences []string
 	// ID wants an id token; otherwise an access token.
-	ID bool
+	ID   bool
+	Peer string // whose request it came with, for the audit log
 }
 
 // Token is what a verified token says.

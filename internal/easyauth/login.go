@@ -244,7 +244,7 @@ func (v *visit) complete(p *pending, form url.Values) {
 			return
 		}
 	}
-	who, err := v.f.cfg.Verify(v.ctx, t.ID, Expect{Audiences: []string{v.set.Client}, ID: true})
+	who, err := v.f.cfg.Verify(v.ctx, t.ID, Expect{Audiences: []string{v.set.Client}, ID: true, Peer: v.r.RemoteAddr})
 	if err != nil {
 		v.refuseLogin(az.Principal{}, err)
 		return

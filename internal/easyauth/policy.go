@@ -31,7 +31,7 @@ func (v *visit) identify() (*caller, error) {
 
 // bearer checks the token of an API's caller.
 func (v *visit) bearer(token string) (*caller, error) {
-	t, err := v.f.cfg.Verify(v.ctx, token, Expect{Audiences: v.set.Audiences})
+	t, err := v.f.cfg.Verify(v.ctx, token, Expect{Audiences: v.set.Audiences, Peer: v.r.RemoteAddr})
 	if err != nil {
 		return nil, err
 	}

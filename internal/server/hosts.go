@@ -28,6 +28,7 @@ func (s *Server) handler() http.Handler {
 			surfaces[kind] = s.supervised(surfaces[kind])
 		}
 	}
+	s.login = surfaces[az.SurfaceLogin]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := s.names.Classify(r.Host)
 		if h.Surface == az.SurfaceNone {
@@ -41,6 +42,10 @@ func (s *Server) handler() http.Handler {
 			case s.isThisMachine(r.Host):
 				h.Surface = az.SurfaceManagement
 			}
+		}
+		if h.Surface == az.SurfaceSites {
+			s.parts.front.ServeHTTP(w, r)
+			return
 		}
 		if served, ok := surfaces[h.Surface]; ok {
 			served.ServeHTTP(w, r)

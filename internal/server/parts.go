@@ -15,6 +15,7 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/connector"
 	"github.com/hawser/hawser/internal/directory"
+	"github.com/hawser/hawser/internal/easyauth"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
 	"github.com/hawser/hawser/internal/signin"
@@ -32,6 +33,7 @@ type parts struct {
 	arm       *arm.API
 	vaults    *vault.Vaults
 	sites     *site.Sites
+	front     *easyauth.Front
 	connector *connector.Connector
 }
 
@@ -92,9 +94,10 @@ func (s *Server) openParts(ctx, run context.Context) error {
 		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere})
 	s.onClose(func(ctx context.Context) { _ = p.arm.Close(ctx) })
 	p.vaults = vault.New(vault.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log, Names: s.names})
-	p.sites = site.New(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
-		Vaults: p.vaults, Authority: p.authority, Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log})
+	p.sites = site.New(s.frontHooks(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
+		Vaults: p.vaults, Authority: p.authority, Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log}))
 	s.onClose(func(context.Context) { _ = p.sites.Close() })
+	s.openFront()
 	p.connector = connector.New(connector.Config{Store: s.store, Guard: p.guard, API: p.arm, Directory: p.directory, Sites: p.sites, Vaults: p.vaults,
 		Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log, Endpoint: s.gatewayEndpoint, Local: s.localServers()})
 	s.onClose(func(context.Context) { p.connector.Close() })

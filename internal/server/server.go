@@ -44,7 +44,8 @@ type Server struct {
 	id     string // the plane's id: one a data directory
 
 	ca       *certAuthority
-	azure    *azureNames // nil unless cfg.AzureNames
+	azure    *azureNames  // nil unless cfg.AzureNames
+	login    http.Handler // the authority's surface, for the front
 	https    net.Listener
 	runs     runTable
 	replies  sync.Map          // reply → *counted
