@@ -251,6 +251,9 @@ func (s *SignIn) errorPages(h func(context.Context, *rest.Request) (*rest.Reply,
 			s.log.Error("signin: a page failed", "correlation", r.CorrelationID, "error", err)
 			e = az.Errorf(az.Internal, "InternalServerError", "Something went wrong inside the server. The correlation id below finds it in the log.")
 		}
+		if e.Cause != nil { // what the person need not know, and whoever runs the plane must
+			s.log.Warn("signin: a page was refused", "correlation", r.CorrelationID, "code", e.Code, "error", e)
+		}
 		return s.errorReply(r, e), nil
 	}
 }

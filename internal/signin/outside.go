@@ -168,8 +168,18 @@ func (o *outside) provider(ctx context.Context) (*oidc.Provider, error) {
 	return p, nil
 }
 
+// oauth is the client at the provider. How it proves itself is what the
+// provider says: to try both ways would spend the code.
 func (o *outside) oauth(p *oidc.Provider, redirect string) *oauth2.Config {
-	return &oauth2.Config{ClientID: o.cfg.ClientID, ClientSecret: o.cfg.ClientSecret.Reveal(), Endpoint: p.Endpoint(), RedirectURL: redirect,
+	var meta struct {
+		Ways []string `json:"token_endpoint_auth_methods_supported"`
+	}
+	end := p.Endpoint()
+	end.AuthStyle = oauth2.AuthStyleInHeader // Source: OpenID Connect Discovery §3, the default
+	if p.Claims(&meta) == nil && slices.Contains(meta.Ways, "client_secret_post") && !slices.Contains(meta.Ways, "client_secret_basic") || o.cfg.ClientSecret.IsZero() {
+		end.AuthStyle = oauth2.AuthStyleInParams
+	}
+	return &oauth2.Config{ClientID: o.cfg.ClientID, ClientSecret: o.cfg.ClientSecret.Reveal(), Endpoint: end, RedirectURL: redirect,
 		Scopes: append([]string{oidc.ScopeOpenID}, o.cfg.Scopes...)}
 }
 

@@ -112,7 +112,7 @@ func onStore(t testing.TB, sh shared, st *store.Store, change ...func(*Config)) 
 	t.Cleanup(func() { _ = audit.Close() })
 	g := guard.New(st, audit, log)
 	p.dir = directory.New(directory.Config{Store: st, Guard: g, Sealer: sh.sealer, Names: sh.names, Clock: sh.clock.now, Log: log})
-	cfg := Config{Store: st, Directory: p.dir, Guard: g, Sealer: sh.sealer, Names: sh.names, Clock: sh.clock.now, Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelError}))}
+	cfg := Config{Store: st, Directory: p.dir, Guard: g, Sealer: sh.sealer, Names: sh.names, Clock: sh.clock.now, Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	for _, f := range change {
 		f(&cfg)
 	}
