@@ -37,6 +37,9 @@ var mysqlCapabilities = func() json.RawMessage {
 		return `{"name":"` + name + `","supportedStorageEditions":[{"name":"Premium","minStorageSize":20480,"maxStorageSize":16777216,"minBackupRetentionDays":1,"maxBackupRetentionDays":35,` +
 			`"minBackupIntervalHours":24,"maxBackupIntervalHours":24}],"supportedServerVersions":[` + version("5.7") + "," + version("8.0.21") + `]}`
 	}
-	return json.RawMessage(`{"value":[{"zone":"none","supportedHAMode":["SameZone","ZoneRedundant"],"supportedGeoBackupRegions":["westeurope"],"supportedFlexibleServerEditions":[` +
-		edition("Burstable", "Standard_B1ms") + "," + edition("GeneralPurpose", "Standard_D2ds_v4") + "," + edition("MemoryOptimized", "Standard_E2ds_v4") + `]}]}`)
+	zone := func(name string) string { // az's list-skus shows nothing unless there are two
+		return `{"zone":"` + name + `","supportedHAMode":["SameZone","ZoneRedundant"],"supportedGeoBackupRegions":["westeurope"],"supportedFlexibleServerEditions":[` +
+			edition("Burstable", "Standard_B1ms") + "," + edition("GeneralPurpose", "Standard_D2ds_v4") + "," + edition("MemoryOptimized", "Standard_E2ds_v4") + `]}`
+	}
+	return json.RawMessage(`{"value":[` + zone("none") + "," + zone("1") + `]}`)
 }()

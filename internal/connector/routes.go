@@ -21,6 +21,7 @@ func (c *Connector) routes(api *arm.API) {
 	api.Handle(http.MethodGet, provider+"locations/{location}/capabilities", everybody, capabilities)
 	api.Handle(http.MethodGet, "{scope}/providers/Microsoft.DBforPostgreSQL/flexibleServers/{server}/capabilities", everybody, capabilities)
 	api.HandleOwn(http.MethodGet, "{scope}/providers/Microsoft.DBforPostgreSQL/flexibleServers/{server}/replicas", c.noReplicas(ServerType))
+	c.parameterRoutes(api)
 	c.targetRoutes(api)
 	// Not an action of the type: what it asks about need not be there yet.
 	api.Handle(http.MethodPost, "{scope}/providers/Microsoft.ServiceLinker/linkers/{linker}/dryrun", guard.Control(LinkerType+"/dryrun/action"), c.dryRunLinker)
@@ -53,19 +54,26 @@ func (c *Connector) checkNameAvailability(ctx context.Context, call *arm.Call) (
 	return reply, nil
 }
 
-// capabilitiesBody is the least that az 2.45 goes on with. Hawser makes no
-// servers, so the sizes mean nothing. Source: wire/arm-graph.md §6.
+// capabilitiesBody is what az 2.45 reads. No server here has a size, so the
+// sizes mean nothing. Source: wire/arm-graph.md §6; az's list-skus shows
+// nothing unless there are two zones.
 var capabilitiesBody = func() json.RawMessage {
 	edition := func(name string) string {
 		return `{"name":"` + name + `","supportedStorageEditions":[{"name":"ManagedDisk","supportedStorageMB":[{"storageSizeMB":32768},{"storageSizeMB":131072}]}],` +
 			`"supportedServerVersions":[` + strings.Join([]string{version("13"), version("14"), version("15"), version("16"), version("17")}, ",") + `]}`
 	}
-	return json.RawMessage(`{"value":[{"zone":"none","supportedHAMode":["SameZone","ZoneRedundant"],"geoBackupSupported":true,"supportedFlexibleServerEditions":[` +
-		edition("Burstable") + "," + edition("GeneralPurpose") + "," + edition("MemoryOptimized") + `]}]}`)
+	zone := func(name string) string {
+		return `{"zone":"` + name + `","supportedHAMode":["SameZone","ZoneRedundant"],"geoBackupSupported":true,"supportedFlexibleServerEditions":[` +
+			edition("Burstable") + "," + edition("GeneralPurpose") + "," + edition("MemoryOptimized") + `]}`
+	}
+	return json.RawMessage(`{"value":[` + zone("none") + "," + zone("1") + `]}`)
 }()
 
 func version(v string) string {
-	return `{"name":"` + v + `","supportedVcores":[{"name":"Standard_B1ms","vCores":1},{"name":"Standard_D2s_v3","vCores":2},{"name":"Standard_E2s_v3","vCores":2}]}`
+	size := func(name string, cores, memory string) string {
+		return `{"name":"` + name + `","vCores":` + cores + `,"supportedIops":640,"supportedMemoryPerVcoreMB":` + memory + `}`
+	}
+	return `{"name":"` + v + `","supportedVcores":[` + size("Standard_B1ms", "1", "2048") + "," + size("Standard_D2s_v3", "2", "4096") + "," + size("Standard_E2s_v3", "2", "8192") + `]}`
 }
 
 func capabilities(context.Context, *arm.Call) (any, error) { return capabilitiesBody, nil }

@@ -153,7 +153,7 @@ func (c *Connector) applySQLServer(tx *store.Tx, r, old *arm.Resource[sqlServerP
 	}
 	master := &arm.Resource[sqlDatabaseProperties]{ID: r.ID.Child("databases", "master"), Location: r.Location, Kind: "v12.0,system",
 		SKU: json.RawMessage(`{"name":"System","tier":"System","capacity":0}`), Created: tx.Now(), Updated: tx.Now()}
-	master.Properties.Database = az.NewGUID()
+	master.Properties.Database, master.Properties.MaxSize, master.Properties.Collation = az.NewGUID(), sqlMaxSize, sqlCollation
 	if err := c.sqlDatabases.Write(tx, master); err != nil {
 		return err
 	}
@@ -239,6 +239,12 @@ type sqlDatabaseProperties struct {
 	Database      string `json:"databaseId,omitempty"`
 }
 
+// What a database has if nobody says otherwise.
+const (
+	sqlCollation = "SQL_Latin1_General_CP1_CI_AS"
+	sqlMaxSize   = 32 << 30
+)
+
 func (c *Connector) sqlDatabaseType() *arm.Type[sqlDatabaseProperties] {
 	return arm.Define(SQLServerType+"/databases", sqlVersions, arm.Hooks[sqlDatabaseProperties]{Check: c.checkSQLDatabase, View: viewSQLDatabase})
 }
@@ -265,9 +271,9 @@ func (c *Connector) checkSQLDatabase(ctx context.Context, _ *arm.Call, r, old *a
 	}
 	r.Kind = "v12.0,user"
 	r.SKU = sqlSKU(r.SKU)
-	p.Collation = orText(p.Collation, "SQL_Latin1_General_CP1_CI_AS")
+	p.Collation = orText(p.Collation, sqlCollation)
 	if p.MaxSize == 0 {
-		p.MaxSize = 32 << 30
+		p.MaxSize = sqlMaxSize
 	}
 	if p.Database = az.NewGUID(); old != nil {
 		p.Database = old.Properties.Database
