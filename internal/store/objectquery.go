@@ -103,7 +103,8 @@ func (w *where) cond(c *Cond) string {
 	if c.Field == FieldUPN {
 		col = "upn_key"
 	}
-	return col + " like " + w.arg("%"+escapeLike(c.Text)+"%") + ` escape '!'`
+	// By the index alone: reading every row for its name would cost ten times as much.
+	return "id in (select id from objects where " + col + " like " + w.arg("%"+escapeLike(c.Text)+"%") + " escape '!')"
 }
 
 // escapeLike makes a text stand for itself in a pattern with escape '!'.

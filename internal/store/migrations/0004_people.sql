@@ -43,10 +43,14 @@ create index objects_list on objects (kind, id);
 create index objects_sort on objects (kind, name_sort, id);
 create index objects_upn_sort on objects (kind, upn_sort, id);
 create index objects_mail_sort on objects (kind, mail_sort, id);
+create index objects_name_words on objects (name_key, id);
+create index objects_upn_words on objects (upn_key, id);
 create index objects_created on objects (kind, created, id);
 
 -- +goose Down
 drop index objects_created;
+drop index objects_upn_words;
+drop index objects_name_words;
 drop index objects_mail_sort;
 drop index objects_upn_sort;
 drop index objects_sort;
