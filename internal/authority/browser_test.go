@@ -266,7 +266,7 @@ func (p *plane) authorizeURL(client, redirect, scope string, more ...string) str
 
 func (v view) param(name string) string {
 	if v.url.Fragment != "" {
-		q, _ := url.ParseQuery(v.url.Fragment)
+		q, _ := url.ParseQuery(v.url.EscapedFragment())
 		return q.Get(name)
 	}
 	return v.url.Query().Get(name)

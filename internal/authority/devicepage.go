@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
+	"github.com/hawser/hawser/internal/seal"
 	"github.com/hawser/hawser/internal/signin"
 	"github.com/hawser/hawser/internal/store"
 )
@@ -41,10 +43,6 @@ func (a *Authority) devicePage(ctx context.Context, r *rest.Request) (*rest.Repl
 	if form["ticket"] == "" || form["state"] == "" {
 		return a.askUserCode(r, "")
 	}
-	var st deviceState
-	if err := a.signin.Reveal(r, deviceTicketPurpose, form["state"], &st); err != nil {
-		return a.askUserCode(r, "The page was open for too long. Type the code again.")
-	}
 	s, err := a.signin.Redeem(ctx, r, form["ticket"], devicePath+"?state="+url.QueryEscape(form["state"]))
 	if az.Is(err, az.Forbidden) {
 		return a.askUserCode(r, "The sign-in took too long. Type the code again.")
@@ -52,11 +50,43 @@ func (a *Authority) devicePage(ctx context.Context, r *rest.Request) (*rest.Repl
 	if err != nil {
 		return nil, err
 	}
+	st, err := a.openDevice(form["state"])
+	if err != nil {
+		return nil, err
+	}
 	return a.confirmDevice(ctx, r, st, s)
 }
 
-// deviceTicketPurpose binds the state in the address to the sign-in.
-const deviceTicketPurpose = "authority device sign-in"
+// devicePlace is of the state in the address that the sign-in comes back to.
+// Not the browser's binding protects it, which a sign-in changes, but the
+// ticket: it is good for this browser and for this address only.
+var devicePlace = seal.Place{Table: "authority/device", ID: "sign-in"}
+
+func (a *Authority) sealDevice(st deviceState) (string, error) {
+	plain, err := json.Marshal(st)
+	if err != nil {
+		return "", az.Errorf(az.Internal, "", "").Because(err)
+	}
+	sealed, err := a.cfg.Sealer.Seal(devicePlace, plain)
+	if err != nil {
+		return "", az.Errorf(az.Internal, "", "").Because(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(sealed), nil
+}
+
+func (a *Authority) openDevice(text string) (st deviceState, err error) {
+	sealed, err := base64.RawURLEncoding.DecodeString(text)
+	if err == nil {
+		sealed, err = a.cfg.Sealer.Open(devicePlace, sealed)
+	}
+	if err == nil {
+		err = json.Unmarshal(sealed, &st)
+	}
+	if err != nil {
+		return st, malformed("The address cannot be read.")
+	}
+	return st, nil
+}
 
 func (a *Authority) askUserCode(r *rest.Request, problem string) (*rest.Reply, error) {
 	text, header, err := a.signin.Hide(r, devicePurpose, deviceState{})
@@ -119,15 +149,11 @@ func (a *Authority) takeUserCode(ctx context.Context, r *rest.Request, typed str
 	if err != nil {
 		return nil, err
 	}
-	text, header, err := a.signin.Hide(r, deviceTicketPurpose, deviceState{Key: row.Key, Code: readUserCode(typed)})
+	text, err := a.sealDevice(deviceState{Key: row.Key, Code: readUserCode(typed)})
 	if err != nil {
 		return nil, err
 	}
-	reply, err := a.signin.Start(ctx, r, signin.Ask{Return: devicePath + "?state=" + url.QueryEscape(text), App: c.Principal.Name, Select: true})
-	if err != nil {
-		return nil, err
-	}
-	return withHeader(reply, header), nil
+	return a.signin.Start(ctx, r, signin.Ask{Return: devicePath + "?state=" + url.QueryEscape(text), App: c.Principal.Name, Select: true})
 }
 
 func (a *Authority) typedDevice(ctx context.Context, typed string) (store.DeviceCode, bool, error) {

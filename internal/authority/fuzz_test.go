@@ -71,3 +71,60 @@ func FuzzAssertion(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseAuthorize(f *testing.F) {
+	for _, s := range []string{"client_id=a&redirect_uri=https%3A%2F%2Fx&scope=openid&state=%26", "a=b&a=c", "max_age=-1", "max_age=99999999999", "prompt=none+login&ticket=x",
+		"request=x", "claims=%7B%22access_token%22%3A%7B%22acrs%22%3A%7B%22value%22%3A%22c1%22%7D%7D%7D", "%zz"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		q, err := parseAuthorize("/t/oauth2/v2.0/authorize", s)
+		if err != nil {
+			if !az.Is(err, az.Invalid) || q != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		// Its own address leads to the same request, and nowhere else.
+		path, query, ok := strings.Cut(q.Ret, "?")
+		if !ok || path != "/t/oauth2/v2.0/authorize" || strings.ContainsFunc(q.Ret, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			t.Fatalf("%q", q.Ret)
+		}
+		again, err := parseAuthorize(path, query)
+		if err != nil && len(query) <= maxAuthorize {
+			t.Fatal(err)
+		}
+		if err == nil && (again.Ret != q.Ret || again.State != q.State || again.RedirectURI != q.RedirectURI || again.Ticket != "") {
+			t.Fatalf("%+v\n%+v", q, again)
+		}
+		_, _ = parseClaims(q.Claims)
+		_ = q.check(spaRedirect)
+	})
+}
+
+func FuzzRefreshToken(f *testing.F) {
+	p := onSQLite(f)
+	id := az.NewGUID()
+	good := p.refreshText(id, 7)
+	for _, s := range []string{good, "1.", "1.AAAA", strings.ToLower(good), good + "A", "0." + good[2:]} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, n, ok := p.readRefresh(s); ok && (s != good || got != id || n != 7) {
+			t.Fatalf("%q was taken for %s %d", s, got, n)
+		}
+	})
+}
+
+func FuzzParseAsk(f *testing.F) {
+	p := onSQLite(f)
+	for _, s := range []string{"openid", "https://management.core.windows.net//.default", "User.Read api://x/y", "a/", "/", "https://graph.microsoft.com/User.Read User.Read"} {
+		f.Add(s, "")
+	}
+	f.Fuzz(func(t *testing.T, s, resource string) {
+		k, err := p.parseAsk(s, resource, resource != "")
+		if err == nil && (k.Resource == "" || len(k.Names) > maxScopes) {
+			t.Fatalf("%q: %+v", s, k)
+		}
+	})
+}

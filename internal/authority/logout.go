@@ -137,7 +137,7 @@ func (a *Authority) leave(ctx context.Context, r *rest.Request, l leave) (*rest.
 	if err != nil {
 		return nil, err
 	}
-	frames, err := a.endSessions(ctx, r, ended)
+	frames, err := a.framesOf(ctx, r, ended)
 	if err != nil {
 		return nil, err
 	}
@@ -148,24 +148,11 @@ func (a *Authority) leave(ctx context.Context, r *rest.Request, l leave) (*rest.
 	return withHeader(reply, header), nil
 }
 
-// endSessions ends refresh tokens that are bound to sessions, and lists the
-// addresses by which their clients are told. Those of native clients stay, as
-// at Entra: signing out of a browser does not sign out the command line.
-func (a *Authority) endSessions(ctx context.Context, r *rest.Request, ended []signin.Session) (frames []string, err error) {
-	if len(ended) == 0 {
-		return nil, nil
-	}
-	err = a.store.Write(ctx, func(tx *store.Tx) error {
-		for _, s := range ended {
-			if err := tx.EndTokensOfSession(s.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
+// framesOf lists the addresses by which the clients of sessions are told.
+// The refresh tokens that are bound to the sessions ended with them; those of
+// native clients stay, as at Entra: signing out of a browser does not sign out
+// the command line.
+func (a *Authority) framesOf(ctx context.Context, r *rest.Request, ended []signin.Session) (frames []string, err error) {
 	issuer := a.issuerV2(a.names.Classify(r.Host))
 	for _, s := range ended {
 		clients, err := a.store.SessionClients(ctx, s.ID)
