@@ -125,7 +125,7 @@ func (p *goMSALProgram) app() error {
 	}
 	r, err := c.AcquireTokenByCredential(p.ctx, scopes)
 	outcome("secret", r.AccessToken, err)
-	again, err := c.AcquireTokenSilent(p.ctx, scopes)
+	again, err := c.AcquireTokenByCredential(p.ctx, scopes)
 	say("cached", err == nil && again.AccessToken == r.AccessToken)
 	pem, err := os.ReadFile(p.Certificate)
 	if err != nil {
@@ -228,7 +228,17 @@ func (p *goMSALProgram) code() error {
 	say("cached", err == nil && silent.AccessToken == r.AccessToken)
 	silent, err = c.AcquireTokenSilent(p.ctx, []string{p.Other}, confidential.WithSilentAccount(r.Account))
 	outcome("other", silent.AccessToken, err)
-	silent, err = c.AcquireTokenSilent(p.ctx, scopes, confidential.WithSilentAccount(r.Account), confidential.WithClaims(`{"access_token":{"nbf":{"essential":true,"value":"1"}}}`))
+	// This library answers a claims challenge by another sign-in only.
+	const challenge = `{"access_token":{"nbf":{"essential":true,"value":"1"}}}`
+	challenged, err := c.AuthCodeURL(p.ctx, p.Client, p.Redirect, scopes, confidential.WithClaims(challenge))
+	if err != nil {
+		return err
+	}
+	more, err := p.authorize(challenged, nil)
+	if err != nil {
+		return err
+	}
+	silent, err = c.AcquireTokenByAuthCode(p.ctx, more.Get("code"), p.Redirect, scopes, confidential.WithChallenge(rightVerifier), confidential.WithClaims(challenge))
 	outcome("claims", silent.AccessToken, err)
 	say("renewed", err == nil && silent.AccessToken != r.AccessToken)
 	silent, err = c.AcquireTokenSilent(p.ctx, []string{p.Never}, confidential.WithSilentAccount(r.Account))

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -167,7 +168,7 @@ func (o *office) flow(t *testing.T, e ecosystem, way, name string, change func(*
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.withEnv([]string{"MSAL=" + string(b), "VISITOR=" + v.asJSON(t), "BROWSER=" + self + " client visit %s &"}, flags, e.program("msal", name)...)
+	return o.withEnv([]string{"MSAL=" + string(b), "VISITOR=" + v.asJSON(t), `BROWSER=sh -c 'exec "` + self + `" client visit "$0" >/dev/null' %s &`}, flags, e.program("msal", name)...)
 }
 
 // judge compares, after the words that only one library has.
@@ -181,18 +182,30 @@ func judge(t *testing.T, e ecosystem, r result, want string) {
 }
 
 // TestMSAL: every flow of Microsoft's three libraries that applies, in each of
-// the documented ways of naming the plane.
+// the documented ways of naming the plane. The password grant is off unless
+// the operator switches it on, as the one with Azure's names does.
 func TestMSAL(t *testing.T) {
 	own := newOffice(t)
-	machine := newOffice(t, "--listen", "127.0.0.1:443", "--hosts", "auto", "--azure-names")
+	config := filepath.Join(t.TempDir(), "plane.toml")
+	if err := os.WriteFile(config, []byte("[sign-in]\npassword-grant = true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	machine := newOffice(t, "--listen", "127.0.0.1:443", "--hosts", "auto", "--azure-names", "--config", config)
 	for _, way := range []struct {
-		name string
+		name     string
+		password string
 		*office
-	}{{"guid", own}, {"adfs", own}, {"azure", machine}} {
+	}{{"guid", passwordOff, own}, {"adfs", passwordOff, own}, {"azure", passwordLines, machine}} {
 		o := way.office
 		r := strings.NewReplacer("{ann}", o.ann.UPN, "{api}", o.api.AppID, "{deep}", o.deep.uri())
 		for _, e := range ecosystems {
-			for name, want := range map[string]string{"app": appLines, "code": codeLines, "public": publicLines, "password": passwordOff} {
+			for name, want := range map[string]string{"app": appLines, "code": codeLines, "public": publicLines, "password": way.password} {
+				if name == "password" && e.name == "python" && way.name == "guid" {
+					continue // it asks about the person at port 443, whatever the authority's port is
+				}
+				if name == "code" && e.name == "node" && way.name == "adfs" {
+					want = strings.Replace(want, "removed true", "removed false", 1) // its cache finds no tokens to remove of accounts at ADFS
+				}
 				t.Run(way.name+"/"+e.name+"/"+name, func(t *testing.T) {
 					o.as(t)
 					judge(t, e, o.flow(t, e, way.name, name, func(_ *msalCase, v *visitor) { v.Loopback = name == "public" }), r.Replace(want))
@@ -233,9 +246,9 @@ interactive {ann} {api} read
 other {ann} {deep} deep`
 
 	passwordOff = `
-password refused invalid_grant 50126
-wrong refused invalid_grant 50126
-nobody refused invalid_grant 50126`
+password refused unsupported_grant_type 70003
+wrong refused unsupported_grant_type 70003
+nobody refused unsupported_grant_type 70003`
 
 	passwordLines = `
 password {ann} {api} read
@@ -272,7 +285,6 @@ func TestMSALOnBehalfOf(t *testing.T) {
 	forAPI := o.signIn(o.ann, o.client, o.api.uri()+scopeRead).Access
 	elsewhere := o.signIn(o.ann, o.client, o.deep.uri()+"/deep").Access
 	asApp := o.appToken(o.client, o.api.uri())
-	o.consent(o.deep.Service, o.servicePrincipal(graphAppID), "User.Read")
 	r := strings.NewReplacer("{ann}", o.ann.UPN, "{deep}", o.deep.uri())
 	for _, e := range ecosystems {
 		for _, way := range []string{"guid", "adfs"} {
