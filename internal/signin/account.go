@@ -359,7 +359,10 @@ func ownSessionEnd(ctx context.Context, c *call, _ Session, user *directory.Obje
 		return nil, err
 	}
 	err := c.s.store.Write(ctx, func(tx *store.Tx) error {
-		_, err := tx.EndSignInSession(user.ID, c.form.Get("id"))
+		ended, err := tx.EndSignInSession(user.ID, c.form.Get("id"))
+		if err == nil && ended {
+			err = tx.EndTokensOfSession(c.form.Get("id"))
+		}
 		return err
 	})
 	if err != nil {

@@ -364,6 +364,11 @@ func (c *call) openSession(ctx context.Context, user *directory.Object) (id stri
 			}
 		}
 		for i, row := range rows {
+			if row.User == user.ID {
+				// The same person again: the session's name stays, since clients
+				// know it (sid) and their refresh tokens are bound to it.
+				id = row.ID
+			}
 			if row.User == user.ID || i >= maxAccounts-1 {
 				if _, err := tx.EndSignInSession(row.User, row.ID); err != nil {
 					return err

@@ -211,6 +211,9 @@ func (s *SignIn) SignOut(ctx context.Context, r *rest.Request, user string) (end
 			if _, err := tx.EndSignInSession(row.User, row.ID); err != nil {
 				return err
 			}
+			if err := tx.EndTokensOfSession(row.ID); err != nil {
+				return err
+			}
 			gone = append(gone, row)
 		}
 		return nil
