@@ -14,7 +14,7 @@ import (
 func (s *Server) reseal() {
 	s.work.Go(func() {
 		for what, do := range map[string]func(context.Context) (int, error){"secrets": s.parts.vaults.Reseal,
-			"resources": s.parts.arm.Reseal, "signing keys": s.parts.authority.Reseal, "the plane's own": s.resealOwn} {
+			"resources": s.parts.arm.Reseal, "signing keys": s.parts.authority.Reseal, "one-time codes": s.parts.signin.Reseal, "the plane's own": s.resealOwn} {
 			n, err := do(s.run)
 			if err != nil && s.run.Err() == nil {
 				s.cfg.Log.Error("server: not everything was sealed again; rotate again to repeat it", "what", what, "error", err)

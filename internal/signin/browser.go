@@ -18,12 +18,15 @@ import (
 	"github.com/hawser/hawser/internal/seal"
 )
 
-// A browser has up to three cookies. Their __Host- prefix keeps other hosts of
+// A browser has up to four cookies. Their __Host- prefix keeps other hosts of
 // the domain from setting them (RFC 6265bis §4.1.3.2).
 const (
-	// browserCookie binds pages to the browser they were made for. It gives no
-	// rights. It is new after every step of a sign-in.
+	// browserCookie binds the pages of a sign-in to the browser they were made
+	// for. It gives no rights. It is new after every step of a sign-in.
 	browserCookie = "__Host-hawser-browser"
+	// pageCookie does the same for what others hide. It stays, so that what was
+	// hidden before a sign-in opens after it.
+	pageCookie = "__Host-hawser-page"
 	// sessionCookie stands for the sessions in the browser. It is new after
 	// every sign-in.
 	sessionCookie = "__Host-hawser-session"
@@ -85,38 +88,51 @@ func dropCookie(h http.Header, name string) {
 	h.Add("Set-Cookie", c.String())
 }
 
-// browser returns what binds a page to the request's browser, and the header
+// bound says which cookie binds what is hidden for a purpose.
+func bound(purpose string) (cookie string) {
+	if purpose == purposeFlow || purpose == purposeTicket {
+		return browserCookie
+	}
+	return pageCookie
+}
+
+// binding returns what binds a page to the request's browser, and the header
 // that sets it where it is missing.
-func (s *SignIn) browser(r *rest.Request) (binding string, header http.Header) {
+func (s *SignIn) binding(r *rest.Request, cookie string) (binding string, header http.Header) {
 	header = http.Header{}
-	value, ok := readCookie(r, browserCookie)
+	value, ok := readCookie(r, cookie)
 	if !ok {
-		value = s.newBrowser(r, header)
+		value = randomSecret()
+		giveCookie(r, header, cookie, value)
 	}
 	return s.hash(purposeBrowser, value), header
 }
 
-// newBrowser gives the browser a new binding: pages made before it are void.
-// The request bears it from now on, so that what is hidden next is bound to it.
-func (s *SignIn) newBrowser(r *rest.Request, header http.Header) string {
-	value := randomSecret()
+// newBrowser gives the browser a new binding: pages of a sign-in made before it
+// are void.
+func (s *SignIn) newBrowser(r *rest.Request, header http.Header) {
+	giveCookie(r, header, browserCookie, randomSecret())
+}
+
+// giveCookie sets a cookie. The request bears it from now on, so that what is
+// hidden next is bound to it.
+func giveCookie(r *rest.Request, header http.Header, name, value string) {
 	kept := r.Cookies()
 	r.Header.Del("Cookie")
 	for _, c := range kept {
-		if c.Name != browserCookie {
+		if c.Name != name {
 			r.AddCookie(c)
 		}
 	}
-	r.AddCookie(&http.Cookie{Name: browserCookie, Value: value})
-	setCookie(header, browserCookie, value, 0)
-	return value
+	r.AddCookie(&http.Cookie{Name: name, Value: value})
+	setCookie(header, name, value, 0)
 }
 
 // Hide seals a value into a text for a hidden field or a link: it opens within
 // ten minutes, for the same purpose, in the same browser. The header sets the
 // browser's cookie where it is missing and belongs into the reply.
 func (s *SignIn) Hide(r *rest.Request, purpose string, v any) (text string, header http.Header, err error) {
-	binding, header := s.browser(r)
+	binding, header := s.binding(r, bound(purpose))
 	plain, err := json.Marshal(v)
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot hide a page's state: %w", err)
@@ -141,7 +157,7 @@ func (s *SignIn) Reveal(r *rest.Request, purpose, text string, v any) error {
 			return err
 		}
 	}
-	value, ok := readCookie(r, browserCookie)
+	value, ok := readCookie(r, bound(purpose))
 	if !ok {
 		return az.Errorf(az.Invalid, "NoCookie", "This browser did not send the cookie that belongs to the page. Allow cookies for this address, then start again.")
 	}
@@ -182,10 +198,19 @@ func (s *SignIn) checkOrigin(r *rest.Request) error {
 }
 
 // origin is the request's own, as its browser names it.
-func (s *SignIn) origin(r *rest.Request) string { return "https://" + strings.ToLower(r.Host) }
+// It stands in policies and addresses, so nothing but a name and a port is
+// taken from a stranger.
+func (s *SignIn) origin(r *rest.Request) string {
+	host := strings.ToLower(r.Host)
+	if strings.ContainsFunc(host, func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || strings.ContainsRune(".-:[]", c))
+	}) {
+		return s.names.Origin(az.SurfaceLogin)
+	}
+	return "https://" + host
+}
 
-// once notes the first use of something that may be used once. It must be
-// called inside the transaction that acts on it, or before acting.
+// onceKey is under which the first use of something is noted.
 func (s *SignIn) onceKey(what string) string {
 	sum := sha256.Sum256([]byte(what))
 	return s.hash(purposeOnce, string(sum[:]))

@@ -18,6 +18,7 @@
 //	                     signin-passkey /signin/passkey        response (hidden); button #use-passkey
 //	                     signin-provider /signin/provider      button #use-provider
 //	password             signin-password /signin/password      passwd, keep (checkbox); button #next
+//	                     signin-other /signin/password         button "Not you?"
 //	one-time code        signin-code /signin/code              otc; button #next
 //	                     signin-passkey as above
 //	choose an account    signin-pick /signin/pick              buttons name="account" (object id, or "" for another)

@@ -3,7 +3,6 @@ package signin
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -227,6 +226,7 @@ func stepCode(ctx context.Context, c *call) (*rest.Reply, error) {
 		})
 	}
 	c.flow.add(amrCode, amrMulti)
+	c.s.newBrowser(c.Request, c.header)
 	return c.proceed(ctx)
 }
 
@@ -292,11 +292,3 @@ func (c *call) changePassword(ctx context.Context, user *directory.Object) error
 }
 
 func stepProvider(ctx context.Context, c *call) (*rest.Reply, error) { return c.toProvider(ctx) }
-
-// addQuery adds parameters to an address that has none or some.
-func addQuery(to string, q url.Values) string {
-	if strings.Contains(to, "?") {
-		return to + "&" + q.Encode()
-	}
-	return to + "?" + q.Encode()
-}
