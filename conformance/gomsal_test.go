@@ -315,7 +315,11 @@ func (p *goMSALProgram) device() error {
 		ctx, cancel := context.WithTimeout(p.ctx, 30*time.Second)
 		r, err := d.AuthenticationResult(ctx)
 		cancel()
-		outcome(step, r.AccessToken, err)
+		if step == "declined" { // each library words it in its own way
+			say(step, err != nil && strings.Contains(err.Error(), "authorization_declined"))
+		} else {
+			outcome(step, r.AccessToken, err)
+		}
 		if err := cmd.Wait(); err != nil {
 			return err
 		}

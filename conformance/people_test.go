@@ -202,7 +202,7 @@ func TestDeveloper(t *testing.T) {
 	}
 	w.azLogin(t, env, ann)
 	who := w.withEnv(env, nil, "az", "account", "show", "--query", "user.[name,type]", "--output", "tsv", "--only-show-errors")
-	lines(t, who, ann.UPN+"\tuser")
+	lines(t, who, ann.UPN+"\nuser")
 	for _, e := range ecosystems {
 		t.Run(e.name, func(t *testing.T) {
 			w.as(t)

@@ -95,14 +95,16 @@ async function device() {
   const client = pub();
   for (const step of ["device", "declined"]) {
     let ended;
-    await outcome(step, client.acquireTokenByDeviceCode({
+    const token = client.acquireTokenByDeviceCode({
       scopes: [c.scope],
       deviceCodeCallback: ({ verificationUri, userCode }) => {
         const visitor = spawn(c.visitor[0], [...c.visitor.slice(1), verificationUri, userCode],
           { stdio: ["ignore", "ignore", "inherit"], env: { ...process.env, DECLINE: step } });
         ended = new Promise((resolve, reject) => visitor.on("exit", (status) => (status ? reject(new Error("the visitor failed")) : resolve())));
       },
-    }));
+    });
+    if (step === "declined") say(step, await token.then(() => false, (e) => e.message.includes("authorization_declined")));
+    else await outcome(step, token);
     await ended;
   }
 }

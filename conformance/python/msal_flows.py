@@ -105,7 +105,11 @@ def device():
         flow = client.initiate_device_flow([c["scope"]])
         visitor = subprocess.Popen([*c["visitor"], flow["verification_uri"], flow["user_code"]],
                                    env=dict(os.environ, DECLINE=step), stdout=subprocess.DEVNULL)
-        outcome(step, client.acquire_token_by_device_flow(flow))
+        result = client.acquire_token_by_device_flow(flow)
+        if step == "declined":
+            say(step, result.get("error") == "authorization_declined")
+        else:
+            outcome(step, result)
         if visitor.wait():
             raise SystemExit("the visitor failed")
 
