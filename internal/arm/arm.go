@@ -43,6 +43,8 @@ type API struct {
 	assign *Type[assignmentProperties]
 	roles  *roleDefinitions
 	work   background
+
+	deployments *Type[deploymentProperties]
 }
 
 // New makes the front door with the types this package owns.
@@ -64,8 +66,10 @@ func New(cfg Config) *API {
 	}
 	a := &API{cfg: cfg, types: map[string]AnyType{}}
 	a.groups, a.roles, a.assign = a.groupType(), a.roleType(), a.assignmentType()
-	a.Register(a.groups, a.roles, a.assign)
+	a.deployments = a.deploymentType()
+	a.Register(a.groups, a.roles, a.assign, a.deployments)
 	a.ownRoutes()
+	a.deploymentRoutes()
 	return a
 }
 

@@ -38,6 +38,9 @@ type Call struct {
 	mustExist bool
 }
 
+// Path is the whole path that was asked for.
+func (c *Call) Path() az.ID { return c.path }
+
 // Param returns a part of the path of an exact route, by its name there.
 func (c *Call) Param(name string) string { return c.params[name] }
 

@@ -109,6 +109,8 @@ type info struct {
 	// What a type of this package does in its own way; nil for all others.
 	list    func(ctx context.Context, call *Call, scope az.ID) (any, error)
 	head    func(ctx context.Context, call *Call) (any, error)
+	fetch   func(ctx context.Context, call *Call) (any, error)
+	put     func(ctx context.Context, call *Call) (any, error)
 	discard func(ctx context.Context, call *Call) (any, error)
 }
 

@@ -17,6 +17,12 @@ func (a *API) serve(ctx context.Context, req *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.dispatch(ctx, call)
+}
+
+// dispatch is serve for a call that another part of the plane makes, too: a
+// deployment puts its resources through it.
+func (a *API) dispatch(ctx context.Context, call *Call) (any, error) {
 	if rt, params := a.exact(call); rt != nil {
 		return a.serveExact(ctx, call, rt, params)
 	}
@@ -45,8 +51,16 @@ func (a *API) serve(ctx context.Context, req *rest.Request) (any, error) {
 		if head := t.info().head; head != nil && call.Method == http.MethodHead {
 			return head(ctx, call)
 		}
+		if fetch := t.info().fetch; fetch != nil {
+			return fetch(ctx, call)
+		}
 		return t.get(ctx, call)
 	case http.MethodPut, http.MethodPatch:
+		if put := t.info().put; put != nil && call.Method == http.MethodPut {
+			return put(ctx, call)
+		} else if put != nil {
+			return nil, notServed(call.Method)
+		}
 		return t.put(ctx, call, call.Method == http.MethodPatch)
 	case http.MethodDelete:
 		if discard := t.info().discard; discard != nil {
@@ -221,16 +235,11 @@ func (a *API) Handle(method, pattern string, right guard.Action, fn func(context
 	a.handle(method, pattern, right, fn)
 }
 
-// handleOwn adds an exact path whose function begins with a check of its own:
-// for lists that are cut down to what the caller may read.
-func (a *API) handleOwn(method, pattern string, fn func(context.Context, *Call) (any, error)) {
-	a.handle(method, pattern, anybody, fn).own = true
-}
-
-// HandleOwn is Handle for a function that begins with a check of its own, where
-// the right belongs to something that the path names behind /providers/.
+// HandleOwn adds an exact path whose function begins with a check of its own:
+// for lists that are cut down to what the caller may read, and for parts of a
+// resource, whose right is checked there and not at the group.
 func (a *API) HandleOwn(method, pattern string, fn func(context.Context, *Call) (any, error)) {
-	a.handleOwn(method, pattern, fn)
+	a.handle(method, pattern, anybody, fn).own = true
 }
 
 func (a *API) handle(method, pattern string, right guard.Action, fn func(context.Context, *Call) (any, error)) *exactRoute {

@@ -18,6 +18,10 @@
 // Every door here begins with guard.Check, before anything is read: who may not
 // know, learns nothing, not even whether a thing exists.
 //
+// Deployments of templates (deployment*.go) come back to the same door: each
+// resource is put as the caller, with the checks that a request has. The
+// language of templates is in internal/arm/template.
+//
 // Open define.go first, then write.go for what happens on a PUT, then
 // dispatch.go for how a path becomes a call.
 package arm

@@ -53,8 +53,9 @@ type operation struct {
 }
 
 type failure struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Details []failure `json:"details,omitempty"`
 }
 
 // background owns the goroutines of long operations.
@@ -210,7 +211,12 @@ func failed(err error) *failure {
 	if !errors.As(err, &e) || e.Kind == az.Internal {
 		return &failure{Code: "InternalServerError", Message: "Something went wrong inside the server; its log says what."}
 	}
-	return &failure{Code: e.Code, Message: e.Message}
+	f := &failure{Code: e.Code, Message: e.Message}
+	var d *deploymentError
+	if errors.As(err, &d) {
+		f.Details = d.details
+	}
+	return f
 }
 
 // begin runs a type's Work after its PUT was committed.

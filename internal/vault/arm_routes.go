@@ -25,6 +25,7 @@ var (
 
 // handleRoutes adds the addresses that belong to no one vault.
 func (v *Vaults) handleRoutes(api *arm.API) {
+	v.handleSecrets(api)
 	const provider = "/subscriptions/{subscription}/providers/Microsoft.KeyVault/"
 	const deleted = provider + "locations/{location}/deletedVaults/{name}"
 	api.Handle(http.MethodPost, provider+"checkNameAvailability", actCheckName, v.checkAvailability)

@@ -134,6 +134,18 @@ func tagsText(tags map[string]string) (string, error) {
 	return string(b), err
 }
 
+// tagsOf reads what tagsText wrote.
+func tagsOf(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var tags map[string]string
+	if err := json.Unmarshal([]byte(text), &tags); err != nil {
+		return nil, az.Errorf(az.Internal, "", "").Because(err)
+	}
+	return tags, nil
+}
+
 // loneSurrogate finds a JSON escape \ud800 to \udfff without its other half.
 func loneSurrogate(b []byte) bool {
 	for i := 0; i < len(b); i++ {

@@ -130,8 +130,8 @@ func functionTable() map[string]function {
 	return out
 }
 
-// equal compares values; texts by case.
-func equal(a, b any) bool {
+// Equal compares values; texts by case.
+func Equal(a, b any) bool {
 	switch a := a.(type) {
 	case []any:
 		l, ok := b.([]any)
@@ -139,7 +139,7 @@ func equal(a, b any) bool {
 			return false
 		}
 		for i := range a {
-			if !equal(a[i], l[i]) {
+			if !Equal(a[i], l[i]) {
 				return false
 			}
 		}
@@ -151,7 +151,7 @@ func equal(a, b any) bool {
 		}
 		for k, v := range a {
 			w, ok := get(m, k)
-			if !ok || !equal(v, w) {
+			if !ok || !Equal(v, w) {
 				return false
 			}
 		}

@@ -98,7 +98,7 @@ func copyIndex(a *arguments) (any, error) {
 // arguments than they need.
 func logicFunctions() map[string]function {
 	return map[string]function{
-		"equals":          {least: 2, most: 2, run: func(a *arguments) (any, error) { return equal(a.list[0], a.list[1]), nil }},
+		"equals":          {least: 2, most: 2, run: func(a *arguments) (any, error) { return Equal(a.list[0], a.list[1]), nil }},
 		"less":            {least: 2, most: 2, run: order(func(c int) bool { return c < 0 })},
 		"lessorequals":    {least: 2, most: 2, run: order(func(c int) bool { return c <= 0 })},
 		"greater":         {least: 2, most: 2, run: order(func(c int) bool { return c > 0 })},

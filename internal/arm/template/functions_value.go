@@ -129,7 +129,7 @@ func contains(a *arguments) (any, error) {
 			if err := a.s.run.budget.chargeValue(a.list[1]); err != nil { // each comparison may take as long
 				return nil, err
 			}
-			if equal(x, a.list[1]) {
+			if Equal(x, a.list[1]) {
 				return true, nil
 			}
 		}
@@ -315,7 +315,7 @@ func commonMembers(a *arguments) (any, error) {
 			return nil, err
 		}
 		for k, v := range out {
-			if w, ok := get(o, k); !ok || !equal(v, w) {
+			if w, ok := get(o, k); !ok || !Equal(v, w) {
 				delete(out, k)
 			}
 		}

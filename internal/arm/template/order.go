@@ -236,6 +236,14 @@ func about(res *Resource, err error) error {
 	return err
 }
 
+// Member evaluates a text of a resource, "" if there is none.
+func (r *Run) Member(res *Resource, name string) (string, error) {
+	in := *res.at
+	in.may |= mayCopy
+	s, err := in.optional(res.raw, name)
+	return s, about(res, early(err))
+}
+
 // Output is one of a template's outputs.
 type Output struct {
 	Name, Type string
@@ -284,6 +292,7 @@ func (r *Run) Outputs() ([]Output, error) {
 type Nested struct {
 	Mode       string
 	Template   *Template
+	Raw        any            // the template as it stands there
 	Parameters map[string]any // {name: {"value": …}} as a request has them
 	Outer      bool           // its expressions mean the names of the template around it
 	around     *Run
@@ -317,6 +326,7 @@ func (r *Run) Nested(res *Resource, deploying bool) (*Nested, error) {
 			return nil, about(res, err)
 		}
 	}
+	n.Raw = raw
 	if n.Template, err = Parse(raw); err != nil {
 		return nil, about(res, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/hawser/hawser/internal/az"
 )
 
 // Template is a template that was read and looks like one.
@@ -173,6 +175,11 @@ func (t *Template) Bind(values map[string]any, host Host, budget *Budget) (*Run,
 	return r, nil
 }
 
+// Attach lets expressions ask resources that are there.
+func (r *Run) Attach(reference func(id az.ID, version string, full bool) (v any, secret bool, err error), list func(id az.ID, function, version string, body any) (any, error)) {
+	r.host.Reference, r.host.List = reference, list
+}
+
 func (t *Template) run(host Host, budget *Budget) *Run {
 	return &Run{host: host, budget: budget, functions: functionTable(), t: t, exprs: map[string]*expr{}, where: map[string][]int{}}
 }
@@ -281,7 +288,7 @@ func (r *Run) admit(name string, p map[string]any, v any) error {
 	if allowed, ok := member(p, "allowedValues").([]any); ok {
 		found := false
 		for _, a := range allowed {
-			found = found || equal(a, v)
+			found = found || Equal(a, v)
 		}
 		if !found {
 			return bad("The value is not part of the allowed values of the parameter")
