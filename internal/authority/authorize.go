@@ -29,7 +29,7 @@ type authorizeRequest struct {
 	Ticket   string // with which signin sends the browser back
 
 	ClientID, RedirectURI, ResponseType, Mode, Scope, Resource, State, Nonce string
-	LoginHint, DomainHint, Claims, Challenge, ChallengeMethod                string
+	LoginHint, DomainHint, SID, Claims, Challenge, ChallengeMethod           string
 	Prompt                                                                   []string
 	MaxAge                                                                   int64 // seconds; -1: none
 	ClientInfo                                                               bool
@@ -38,7 +38,7 @@ type authorizeRequest struct {
 // authorizeNames are the parameters that the plane understands. All others are
 // ignored, as OAuth wants it, and forgotten.
 var authorizeNames = []string{"client_id", "redirect_uri", "response_type", "response_mode", "scope", "resource", "state", "nonce", "login_hint",
-	"domain_hint", "claims", "code_challenge", "code_challenge_method", "prompt", "max_age", "client_info", "acr_values", "amr_values", "request", "request_uri"}
+	"domain_hint", "claims", "code_challenge", "code_challenge_method", "prompt", "max_age", "client_info", "acr_values", "amr_values", "sid", "request", "request_uri"}
 
 // parseAuthorize reads a request's parameters. An error here is shown and never
 // sent on: nothing of the request is believed yet.
@@ -52,7 +52,7 @@ func parseAuthorize(path, query string) (*authorizeRequest, error) {
 	}
 	q := &authorizeRequest{Ticket: form["ticket"], ClientID: form["client_id"], RedirectURI: form["redirect_uri"], ResponseType: form["response_type"],
 		Mode: form["response_mode"], Scope: form["scope"], Resource: form["resource"], State: form["state"], Nonce: form["nonce"],
-		LoginHint: form["login_hint"], DomainHint: form["domain_hint"], Claims: form["claims"], Challenge: form["code_challenge"],
+		LoginHint: form["login_hint"], DomainHint: form["domain_hint"], SID: form["sid"], Claims: form["claims"], Challenge: form["code_challenge"],
 		ChallengeMethod: form["code_challenge_method"], Prompt: strings.Fields(form["prompt"]), MaxAge: -1, ClientInfo: form["client_info"] == "1"}
 	if form["request"] != "" || form["request_uri"] != "" {
 		return nil, malformed("Request objects are not supported; send the parameters themselves.")

@@ -50,15 +50,15 @@ func (a *Authority) newCode(ctx context.Context, f codeFacts) (string, error) {
 		return "", az.Errorf(az.Internal, "", "").Because(err)
 	}
 	code := "1." + opaque(codeBytes)
+	now := a.clock()
 	err = a.store.Write(ctx, func(tx *store.Tx) error {
 		if f.By.Session != "" {
-			until := az.MicrosOf(tx.Now().Time().Add(sessionClientLife))
-			if err := tx.NoteSessionClient(f.By.Session, f.Client, until); err != nil {
+			if err := tx.NoteSessionClient(f.By.Session, f.Client, az.MicrosOf(now.Add(sessionClientLife))); err != nil {
 				return err
 			}
 		}
 		return tx.AddAuthCode(store.AuthCode{Key: a.keyOf("code", code), Family: az.NewGUID(), Body: body,
-			Expires: az.MicrosOf(tx.Now().Time().Add(codeLife))})
+			Expires: az.MicrosOf(now.Add(codeLife))})
 	})
 	return code, err
 }

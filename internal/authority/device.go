@@ -158,7 +158,7 @@ func (a *Authority) keepDevice(ctx context.Context, f deviceFacts) (device, user
 		device, user = "1."+opaque(codeBytes), newUserCode()
 		err = a.store.Write(ctx, func(tx *store.Tx) error {
 			return tx.AddDeviceCode(store.DeviceCode{Key: a.keyOf("device", device), UserKey: a.keyOf("user code", user), Status: devicePending,
-				Body: body, Expires: az.MicrosOf(tx.Now().Time().Add(deviceLife))})
+				Body: body, Expires: az.MicrosOf(a.clock().Add(deviceLife))})
 		})
 		if !az.Is(err, az.Conflict) {
 			break

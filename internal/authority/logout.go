@@ -195,6 +195,6 @@ func (a *Authority) noteClient(ctx context.Context, by signed, client string) er
 		return nil
 	}
 	return a.store.Write(ctx, func(tx *store.Tx) error {
-		return tx.NoteSessionClient(by.Session, client, az.MicrosOf(tx.Now().Time().Add(sessionClientLife)))
+		return tx.NoteSessionClient(by.Session, client, az.MicrosOf(a.clock().Add(sessionClientLife)))
 	})
 }

@@ -218,6 +218,7 @@ func (a *Authority) settleRefresh(id string, n int64, peer string, spa bool) fun
 	return func(ctx context.Context, _ *grant, _ bool) (string, error) {
 		var next int64
 		var fam store.TokenFamily
+		now := az.MicrosOf(a.clock())
 		err := a.store.Write(ctx, func(tx *store.Tx) error {
 			var ok bool
 			var err error
@@ -225,20 +226,20 @@ func (a *Authority) settleRefresh(id string, n int64, peer string, spa bool) fun
 			if fam, ok, err = tx.TokenFamily(id); err != nil || !ok {
 				return err
 			}
-			if fam.Revoked != 0 || n > fam.N || tx.Now() >= fam.Expires {
+			if fam.Revoked != 0 || n > fam.N || now >= fam.Expires {
 				return nil
 			}
 			if n < fam.N {
-				if !recently(fam.Recent, n, peer, tx.Now()) {
+				if !recently(fam.Recent, n, peer, now) {
 					return tx.RevokeTokenFamily(id)
 				}
 				next = fam.N
 				return nil
 			}
 			fam.N++
-			fam.Recent = remember(fam.Recent, use{n, tx.Now(), peer})
+			fam.Recent = remember(fam.Recent, use{n, now, peer})
 			if !spa {
-				fam.Expires = az.MicrosOf(tx.Now().Time().Add(refreshLife))
+				fam.Expires = az.MicrosOf(now.Time().Add(refreshLife))
 			}
 			next = fam.N
 			return tx.RotateTokenFamily(fam)

@@ -260,6 +260,9 @@ func (v *visit) ticket(ctx context.Context, mfa bool) (s signin.Session, reply *
 // fitting are the sessions that a request without questions may use.
 func (v *visit) fitting(ctx context.Context, all []signin.Session) (out []signin.Session, tooOld bool, err error) {
 	for _, s := range all {
+		if v.q.SID != "" && s.ID != v.q.SID {
+			continue
+		}
 		if v.q.LoginHint != "" {
 			o, ok, err := v.a.dir.Get(ctx, s.User)
 			if err != nil {
