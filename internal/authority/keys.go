@@ -202,12 +202,17 @@ func end(k *store.SigningKey, at az.Micros) {
 
 // generate makes a key that signs at no time yet.
 func (kr *keyring) generate() (store.SigningKey, error) {
-	bad := func(err error) (store.SigningKey, error) {
-		return store.SigningKey{}, az.Errorf(az.Internal, "", "").Because(fmt.Errorf("cannot make a signing key: %w", err))
-	}
 	key, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {
-		return bad(err)
+		return store.SigningKey{}, az.Errorf(az.Internal, "", "").Because(fmt.Errorf("cannot make a signing key: %w", err))
+	}
+	return kr.certify(key)
+}
+
+// certify gives a key its name, and seals it.
+func (kr *keyring) certify(key *rsa.PrivateKey) (store.SigningKey, error) {
+	bad := func(err error) (store.SigningKey, error) {
+		return store.SigningKey{}, az.Errorf(az.Internal, "", "").Because(fmt.Errorf("cannot make a signing key: %w", err))
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {

@@ -2,6 +2,8 @@ package authority
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,6 +96,7 @@ func newPlane(t testing.TB, st *store.Store, sh shared, change ...func(*Config))
 		f(&cfg)
 	}
 	p.Authority = New(cfg)
+	p.seedKeys(t)
 	if err := p.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +106,44 @@ func newPlane(t testing.TB, st *store.Store, sh shared, change ...func(*Config))
 	p.srv.StartTLS()
 	t.Cleanup(p.srv.Close)
 	return p
+}
+
+// testKeys are made once: each plane would take half a second for its own.
+var testKeys = sync.OnceValue(func() (out [2]*rsa.PrivateKey) {
+	for i := range out {
+		var err error
+		if out[i], err = rsa.GenerateKey(rand.Reader, keyBits); err != nil {
+			panic(err)
+		}
+	}
+	return out
+})
+
+// seedKeys gives a new store the keys of all tests, as begin would make them.
+func (p *plane) seedKeys(t testing.TB) {
+	t.Helper()
+	var rows [2]store.SigningKey
+	for i, key := range testKeys() {
+		var err error
+		if rows[i], err = p.keys.certify(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.write(t, func(tx *store.Tx) error {
+		old, err := tx.SigningKeys()
+		if err != nil || len(old) > 0 {
+			return err
+		}
+		rows[0].From = tx.Now()
+		rows[1].From = az.MicrosOf(tx.Now().Time().Add(p.cfg.RotateEvery))
+		end(&rows[0], rows[1].From)
+		for _, r := range rows {
+			if err := tx.PutSigningKey(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // onSQLite is a plane of its own with an application.
