@@ -177,6 +177,7 @@ func (a *authority) token(f url.Values) (int, any) {
 	}
 	next := random()
 	a.fresh[next] = fam
+	fam.claims["iat"], fam.claims["exp"] = a.clock().Unix(), a.clock().Add(time.Hour).Unix()
 	access := map[string]any{"aud": "api://backend", "oid": fam.claims["oid"], "idtyp": "user", "exp": a.clock().Add(time.Hour).Unix(), "jti": random()}
 	return 200, map[string]any{"id_token": a.sign(fam.claims), "access_token": a.sign(access), "refresh_token": next, "expires_in": 3600}
 }
@@ -256,7 +257,14 @@ func (r *rig) host(app string) string { return app + ".sites.hawser.test:" + r.c
 // plane is a rig on SQLite with app1, whose authentication is on.
 func plane(t testing.TB) *rig {
 	t.Helper()
-	r := newRig(t, storetest.Open(t, store.Config{Dir: t.TempDir()}), nil)
+	var r *rig
+	st := storetest.Open(t, store.Config{Dir: t.TempDir(), Clock: func() time.Time {
+		if r == nil {
+			return time.Now()
+		}
+		return r.now()
+	}})
+	r = newRig(t, st, nil)
 	r.auths("app1", on(nil))
 	return r
 }
