@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,24 +19,65 @@ import (
 const linkers = "/providers/Microsoft.ServiceLinker/linkers/"
 
 type connectFlags struct {
-	name, database, identity, access, client string
-	dryRun                                   bool
+	name, kind, database, identity, access, client, vault string
+	secret, dryRun                                        bool
+}
+
+// targetKind is how a target's id goes on behind the group.
+type targetKind struct{ account, child string }
+
+// targetKinds are the words of --type, which are az's.
+var targetKinds = map[string]targetKind{
+	"postgres-flexible": {typePostgres, "databases"},
+	"mysql-flexible":    {"Microsoft.DBforMySQL/flexibleServers", "databases"},
+	"sql":               {"Microsoft.Sql/servers", "databases"},
+	"cosmos-sql":        {"Microsoft.DocumentDB/databaseAccounts", "sqlDatabases"},
+	"redis":             {"Microsoft.Cache/redis", "databases"},
+	"storage-blob":      {"Microsoft.Storage/storageAccounts", "blobServices"},
+	"storage-queue":     {"Microsoft.Storage/storageAccounts", "queueServices"},
+	"storage-table":     {"Microsoft.Storage/storageAccounts", "tableServices"},
+	"storage-file":      {"Microsoft.Storage/storageAccounts", "fileServices"},
+	"keyvault":          {typeVault, ""},
+}
+
+// targetOf is the id of what a connection leads to.
+func targetOf(ctx context.Context, c *client.Client, name string, f connectFlags) (string, error) {
+	k, ok := targetKinds[f.kind]
+	if !ok {
+		return "", usageError{fmt.Errorf("--type %q is not served; use one of %s", f.kind, strings.Join(slices.Sorted(maps.Keys(targetKinds)), ", "))}
+	}
+	account := id(c, k.account, name)
+	switch {
+	case k.child == "":
+		return account, nil
+	case strings.HasPrefix(f.kind, "storage-"):
+		return account + "/" + k.child + "/default", nil
+	case f.kind == "redis":
+		return account + "/" + k.child + "/" + cmp.Or(f.database, "0"), nil
+	}
+	database, err := databaseOf(ctx, c, account, k.child, f.database)
+	return account + "/" + k.child + "/" + database, err
 }
 
 func (a *cli) connectCommand() *cobra.Command {
 	var f connectFlags
 	cmd := &cobra.Command{
-		Use: "connect APP TARGET", Short: "Connect an app to a database server without a password", Args: cobra.ExactArgs(2),
-		Long: "Connect an app to a target: its identity is switched on, a database role of its own gets exactly the\naccess asked for, and the settings that client libraries read are set. It is safe to repeat.",
+		Use: "connect APP TARGET", Short: "Connect an app to a database, vault or store without a password", Args: cobra.ExactArgs(2),
+		Long: "Connect an app to a target: its identity is switched on, a database role or role assignment of its own\ngives exactly the access asked for, and the settings that client libraries read are set. It is safe to repeat.",
 		Example: "  hawser connect web pg1 --database app --access write\n" +
-			"  hawser connect web pg1 --database app --client nodejs --dry-run",
+			"  hawser connect web pg1 --database app --client nodejs --dry-run\n" +
+			"  hawser connect web kv1 --type keyvault\n" +
+			"  hawser connect web files --type storage-blob --access read",
 		RunE: a.with(func(ctx context.Context, c *client.Client, args []string) error {
 			return a.connect(ctx, c, args[0], args[1], f)
 		}),
 	}
 	cmd.Flags().StringVar(&f.database, "database", "", "the database (default: the server's only one)")
 	cmd.Flags().StringVar(&f.identity, "identity", "system", "system, or a user-assigned identity's name")
-	cmd.Flags().StringVar(&f.access, "access", "write", "read, write or owner")
+	cmd.Flags().StringVar(&f.access, "access", "", "read, write or owner (default: write; read for a vault)")
+	cmd.Flags().StringVar(&f.kind, "type", "postgres-flexible", "what TARGET is: "+strings.Join(slices.Sorted(maps.Keys(targetKinds)), ", "))
+	cmd.Flags().BoolVar(&f.secret, "secret", false, "by the target's key instead of an identity, where it has keys")
+	cmd.Flags().StringVar(&f.vault, "vault", "", "put secrets into this vault; the settings become references to it")
 	cmd.Flags().StringVar(&f.client, "client", "none", "form of the settings: none, go, nodejs, python, django, java, springBoot, dotnet, php, ruby")
 	cmd.Flags().StringVar(&f.name, "name", "", "name of the connection (default: the target's name)")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the steps and the SQL, and do nothing")
@@ -41,14 +85,16 @@ func (a *cli) connectCommand() *cobra.Command {
 }
 
 func (a *cli) connect(ctx context.Context, c *client.Client, app, target string, f connectFlags) error {
-	server := id(c, typePostgres, target)
-	database, err := databaseOf(ctx, c, server, f.database)
+	to, err := targetOf(ctx, c, target, f)
 	if err != nil {
 		return err
 	}
 	auth := map[string]any{"authType": "systemAssignedIdentity"}
 	undo := func() error { return nil }
-	if f.identity != "system" && f.identity != "" {
+	switch {
+	case f.secret:
+		auth = map[string]any{"authType": "secret"}
+	case f.identity != "system" && f.identity != "":
 		var r resource
 		if err := c.Get(ctx, id(c, typeIdentity, f.identity), &r); err != nil {
 			return err
@@ -69,10 +115,14 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 		}, last(target))
 	}
 	linker := id(c, typeSite, app) + linkers + f.name
-	body := map[string]any{"properties": map[string]any{
-		"targetService": map[string]any{"type": "AzureResource", "id": server + "/databases/" + database},
+	properties := map[string]any{
+		"targetService": map[string]any{"type": "AzureResource", "id": to},
 		"authInfo":      auth, "clientType": f.client, "hawser": map[string]any{"access": f.access},
-	}}
+	}
+	if f.vault != "" {
+		properties["secretStore"] = map[string]any{"keyVaultId": id(c, typeVault, f.vault)}
+	}
+	body := map[string]any{"properties": properties}
 	if f.dryRun {
 		return a.dryRun(ctx, c, linker, body)
 	}
@@ -85,7 +135,11 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 		return err
 	}
 	var rows [][]string
-	for _, x := range conf.Configurations {
+	for i, x := range conf.Configurations {
+		if f.secret && !strings.HasPrefix(x.Value, "@Microsoft.KeyVault(") { // hawser app settings --reveal shows it
+			x.Value = "(hidden)"
+			conf.Configurations[i] = x
+		}
 		rows = append(rows, []string{x.Name, x.Value})
 	}
 	return a.show(map[string]any{"id": r.ID, "name": r.Name, "properties": r.Properties, "configurations": conf.Configurations}, []string{"SETTING", "VALUE"}, rows)
@@ -118,11 +172,11 @@ type configurations struct {
 }
 
 // databaseOf names the database, or finds the only one of the server.
-func databaseOf(ctx context.Context, c *client.Client, server, name string) (string, error) {
+func databaseOf(ctx context.Context, c *client.Client, server, child, name string) (string, error) {
 	if name != "" {
 		return name, nil
 	}
-	all, err := client.List[resource](ctx, c, server+"/databases")
+	all, err := client.List[resource](ctx, c, server+"/"+child)
 	if err != nil {
 		return "", err
 	}
