@@ -25,7 +25,7 @@ func TestBrowser(t *testing.T) {
 	}
 	p := start(t)
 	p.make("app", "web")
-	site := p.start("web", []string{"--auth"}, "node", "browser/app.mjs")
+	site := p.start("web", []string{"--auth", "--auth-scope", "openid profile email offline_access api://{clientId}/user_impersonation"}, "node", "browser/app.mjs")
 	site.wait(t, "listening")
 
 	landing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

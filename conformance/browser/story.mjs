@@ -265,6 +265,9 @@ async function variants(browser) {
     who.complaints.length = 0;
     await shot(who, "error");
     await page.goto(`${login}/${story.tenant}/oauth2/v2.0/logout`);
+    await page.getByRole("button", { name: "Sign out" }).waitFor(); // nobody is signed out by a link
+    await shot(who, "leave");
+    await press(page, "Sign out");
     await heading(page, /signed out/i).waitFor();
     await shot(who, "signed-out");
     await context.close();
