@@ -161,7 +161,7 @@ func (a *Authority) note(changes []store.Change) {
 			a.keys.forget()
 			a.issued.dropAll()
 			a.verified.dropAll()
-		case store.TopicObject:
+		case store.TopicObject, store.TopicAppRole: // of a principal: its roles are in its tokens
 			a.issued.drop(c.Key)
 		}
 	}

@@ -68,7 +68,7 @@ func TestOnBehalfOfThroughAChain(t *testing.T) {
 		t.Errorf("%v", mid)
 	}
 	// All of it ends with the password that the person signed in by.
-	c.write(t, func(tx *store.Tx) error { return c.dir.SetPassword(tx, c.user.ID, passwordHash) })
+	c.write(t, func(tx *store.Tx) error { return c.dir.SetPassword(tx, c.user.ID, passwordHash()) })
 	if _, err := c.Verify(context.Background(), three.text("access_token"), rest.Graph); !az.Is(err, az.Unauthorized) {
 		t.Errorf("%v", err)
 	}
@@ -406,7 +406,7 @@ func TestOneOfManyRedeems(t *testing.T) {
 	if _, err := pb.Verify(context.Background(), r.text("access_token"), rest.Vault); err != nil {
 		t.Fatal(err)
 	}
-	pa.write(t, func(tx *store.Tx) error { return pa.dir.SetPassword(tx, u.ID, passwordHash) })
+	pa.write(t, func(tx *store.Tx) error { return pa.dir.SetPassword(tx, u.ID, passwordHash()) })
 	if _, err := pb.Verify(context.Background(), r.text("access_token"), rest.Vault); !az.Is(err, az.Unauthorized) {
 		t.Errorf("%v", err)
 	}

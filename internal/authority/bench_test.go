@@ -157,6 +157,7 @@ func BenchmarkRefresh(b *testing.B) {
 	}
 	f := familyFacts{By: signed{User: u.ID, At: az.MicrosOf(p.clock.now())}, Scope: benchScope, Public: true}
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		token, err := p.beginFamily(context.Background(), &grant{Client: c}, f, false)
@@ -183,6 +184,7 @@ func BenchmarkOnBehalfOf(b *testing.B) {
 	h := c.Surface().Handler()
 	form := behalfForm(c.first, c.userToken(b, c.browser(b), "api://first/Use openid").text("access_token"), "api://next/Use").Encode()
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

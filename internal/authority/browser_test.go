@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hawser/hawser/internal/arm"
@@ -181,14 +182,14 @@ func (p *plane) person(t testing.TB, upn string, change ...func(*directory.Objec
 	}
 	var made *directory.Object
 	p.write(t, func(tx *store.Tx) (err error) {
-		made, err = p.dir.AddUser(tx, o, passwordHash)
+		made, err = p.dir.AddUser(tx, o, passwordHash())
 		return err
 	})
 	return made
 }
 
 // passwordHash is made once: each takes as long as a sign-in.
-var passwordHash = directory.HashPassword(az.NewSecret(testPassword))
+var passwordHash = sync.OnceValue(func() string { return directory.HashPassword(az.NewSecret(testPassword)) })
 
 // registered is an application with its service principal and secret.
 type registered struct {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/directory"
@@ -65,6 +67,9 @@ func (a *Authority) worded(r *rest.Request, e *az.Error, err error, h http.Heade
 	var ch *challengeError
 	if errors.As(err, &ch) {
 		body["claims"] = ch.claims
+	}
+	if e.Kind == az.TooMany {
+		h.Set("Retry-After", strconv.Itoa(max(1, int((e.RetryAfter+time.Second-1)/time.Second))))
 	}
 	r.Log.Debug("a token request was refused", "correlation", r.CorrelationID, "error", e)
 	return &rest.Reply{Status: rest.Status(e), Header: h, Body: body}, nil

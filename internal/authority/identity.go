@@ -62,8 +62,12 @@ func (a *Authority) identityToken(ctx context.Context, req IdentityRequest) (Tok
 	if err != nil {
 		return Token{}, err
 	}
+	roles, err := a.assigned(ctx, o, nil, t.SP)
+	if err != nil {
+		return Token{}, err
+	}
 	now := a.clock()
-	signed, err := a.issue(ctx, grant{Principal: o, Target: t, Proof: byCertificate, Host: az.Host{Surface: az.SurfaceLogin}, Life: a.cfg.IdentityLife})
+	signed, err := a.issue(ctx, grant{Principal: o, Target: t, Proof: byCertificate, Host: az.Host{Surface: az.SurfaceLogin}, Life: a.cfg.IdentityLife, Roles: roles})
 	if err != nil {
 		return Token{}, err
 	}
@@ -96,7 +100,11 @@ func (a *Authority) PrincipalToken(ctx context.Context, req IdentityRequest) (To
 	if err != nil {
 		return Token{}, err
 	}
-	signed, err := a.issue(ctx, grant{Principal: o, Target: t, Proof: byCertificate, Host: az.Host{Surface: az.SurfaceLogin}, Life: appLife()})
+	roles, err := a.assigned(ctx, o, nil, t.SP)
+	if err != nil {
+		return Token{}, err
+	}
+	signed, err := a.issue(ctx, grant{Principal: o, Target: t, Proof: byCertificate, Host: az.Host{Surface: az.SurfaceLogin}, Life: appLife(), Roles: roles})
 	if err != nil {
 		return Token{}, err
 	}
@@ -116,7 +124,7 @@ const maxIssued = 32 << 10
 type issuedCache struct {
 	mu     sync.RWMutex // guards all below
 	tokens map[string]map[string]Token
-	apps   map[string]bool // ids of registered applications that tokens are for
+	apps   map[string]bool // ids of applications and service principals that tokens are for
 	n      int
 	gen    uint64 // counts drops: what was signed before one is not kept
 
@@ -167,6 +175,9 @@ func (c *issuedCache) put(gen uint64, resource string, t Token, to target) {
 	m[resource] = t
 	if to.App != nil {
 		c.apps[to.App.ID] = true
+	}
+	if to.SP != nil {
+		c.apps[to.SP.ID] = true
 	}
 }
 

@@ -254,7 +254,7 @@ func TestTokensEndWithTheSignIn(t *testing.T) {
 	if _, err := p.Verify(context.Background(), first.text("access_token"), rest.Vault); err != nil {
 		t.Fatal(err)
 	}
-	p.write(t, func(tx *store.Tx) error { return p.dir.SetPassword(tx, u.ID, passwordHash) })
+	p.write(t, func(tx *store.Tx) error { return p.dir.SetPassword(tx, u.ID, passwordHash()) })
 	if _, err := p.Verify(context.Background(), first.text("access_token"), rest.Vault); !az.Is(err, az.Unauthorized) {
 		t.Errorf("an access token outlived the password: %v", err)
 	}
