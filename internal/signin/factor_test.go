@@ -29,6 +29,7 @@ type softKey struct {
 	counter uint32
 	origin  string
 	rp      string
+	still   bool // it does not count, as many do not
 	flags   byte // user present 1, user verified 4
 }
 
@@ -103,7 +104,9 @@ func (k *softKey) get(t testing.TB, options string) string {
 	if err := json.Unmarshal([]byte(options), &o); err != nil || o.Challenge == "" {
 		t.Fatalf("options %q: %v", options, err)
 	}
-	k.counter++
+	if !k.still {
+		k.counter++
+	}
 	client, data := k.clientData("webauthn.get", o.Challenge), k.authData(false)
 	hash := sha256.Sum256(client)
 	digest := sha256.Sum256(append(append([]byte{}, data...), hash[:]...))
@@ -321,7 +324,8 @@ func TestPasskeys(t *testing.T) {
 		if pg := c.page; pg.title() != "Prove that it is you" || strings.Contains(pg.body, `name="otc"`) {
 			t.Fatalf("%s", pg.body)
 		}
-		if one := c.answer(k).session(t); !cmp.Equal(one.AMR, []string{"pwd", "fido", "mfa"}) {
+		bound := c.cookie(browserCookie)
+		if one := c.answer(k).session(t); !cmp.Equal(one.AMR, []string{"pwd", "fido", "mfa"}) || c.cookie(browserCookie) == bound {
 			t.Errorf("%+v", one)
 		}
 		// Bob's passkey is no second factor for Ann.
@@ -416,6 +420,21 @@ func TestPasskeyAttacks(t *testing.T) {
 	c.setCookie(browserCookie, bound)
 	if pg := c.do(http.MethodPost, "/signin/passkey", fields); pg.alert() == "" {
 		t.Error("replayed with the older cookie")
+	}
+	still := newSoftKey(t) // a key that does not count is no weaker
+	still.still = true
+	bob := p.person("bob")
+	g := p.browser()
+	g.signIn(bob.UPN, password).session(t)
+	g.addPasskey(still, "")
+	g.get("/app?x=1&fresh=1")
+	_, tag, again := g.page.form("signin-passkey")
+	again.Set("response", still.get(t, attribute(tag, "data-get")))
+	bound = g.cookie(browserCookie)
+	g.do(http.MethodPost, "/signin/passkey", again).session(t)
+	g.setCookie(browserCookie, bound)
+	if pg := g.do(http.MethodPost, "/signin/passkey", again); pg.alert() == "" {
+		t.Error("a key that does not count was replayed")
 	}
 	d := p.browser()
 	d.get("/app?x=1")

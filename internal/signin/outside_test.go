@@ -349,6 +349,9 @@ func TestOutsideAttacks(t *testing.T) {
 	failed("replayed", b.get(address))
 	b.setCookie(browserCookie, bound)
 	failed("replayed with the older cookie", b.get(address))
+	u, _ := url.Parse(address)
+	c.codes[u.Query().Get("code")] = c.asked // as if the provider took a code twice
+	failed("replayed at a careless provider", b.get(address))
 
 	strict, sc := withCompany(t)
 	sc.says = true
