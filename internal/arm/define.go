@@ -21,6 +21,8 @@ type Hooks[P any] struct {
 	PutCreated int
 	// Status is the status of every PUT; 0 means 200.
 	Status int
+	// DeleteStatus is the status of a DELETE that deleted; 0 means 200.
+	DeleteStatus int
 
 	// Check validates, defaults and normalises, outside any transaction; old
 	// is nil on create. It may change r. It is where the secrets in a body move
@@ -105,6 +107,7 @@ type info struct {
 	read      guard.Action
 	write     guard.Action
 	delete    guard.Action
+	deleted   int             // status of a DELETE that deleted
 	docs      map[string]bool // folded paths of documents
 	// What a type of this package does in its own way; nil for all others.
 	list    func(ctx context.Context, call *Call, scope az.ID) (any, error)
@@ -126,7 +129,7 @@ func (i *info) depth() int { return strings.Count(i.name, "/") }
 // Define makes a type. versions are for the providers list only: any
 // well-formed api-version is served.
 func Define[P any](name string, versions []string, h Hooks[P]) *Type[P] {
-	t := &Type[P]{hooks: h, about: info{name: name, versions: versions, extension: h.Extension, docs: map[string]bool{}}}
+	t := &Type[P]{hooks: h, about: info{name: name, versions: versions, extension: h.Extension, deleted: h.DeleteStatus, docs: map[string]bool{}}}
 	t.about.setRights(name)
 	for path := range h.Documents {
 		t.about.docs[strings.ToLower(path)] = true

@@ -18,13 +18,18 @@ func (t *Type[P]) Delete(ctx context.Context, caller az.Principal, id az.ID) err
 	return err
 }
 
-// serveDelete answers DELETE: 200 if something was deleted, else 204.
+// serveDelete answers DELETE: 200 if something was deleted (or what the type's
+// clients take instead), else 204.
 func (a *API) serveDelete(ctx context.Context, call *Call, t AnyType) (any, error) {
 	was, err := a.deleteAs(ctx, call, t)
 	if err != nil || !was {
 		return nil, err
 	}
-	return &rest.Reply{Status: http.StatusOK}, nil
+	status := http.StatusOK
+	if n := t.info().deleted; n != 0 {
+		status = n
+	}
+	return &rest.Reply{Status: status}, nil
 }
 
 func (a *API) deleteAs(ctx context.Context, call *Call, t AnyType) (was bool, err error) {

@@ -145,6 +145,9 @@ func (c *Connector) checkAdministrator(ctx context.Context, call *arm.Call, r, o
 	if err := call.Linked(ctx, actionAssignRole, server); err != nil {
 		return err
 	}
+	if err := c.takesTokens(ctx, server); err != nil {
+		return err
+	}
 	srv, err := c.server(ctx, server)
 	if err != nil {
 		return err
@@ -158,6 +161,16 @@ func (c *Connector) checkAdministrator(ctx context.Context, call *arm.Call, r, o
 		do:   func(ctx context.Context) error { return c.makeRole(ctx, srv, want, &prev) },
 		undo: func(ctx context.Context) error { return c.dropClaim(ctx, want, prev) },
 	}})
+}
+
+// takesTokens refuses an administrator who could not come in: az makes servers
+// without logins by token unless told otherwise.
+func (c *Connector) takesTokens(ctx context.Context, server az.ID) error {
+	r, err := c.servers.Load(ctx, server)
+	if err != nil || r == nil || r.Properties.AuthConfig == nil || r.Properties.AuthConfig.ActiveDirectoryAuth != disabled {
+		return err
+	}
+	return az.Errorf(az.Invalid, "AadAuthDisabled", "Logins by token are turned off for the server '%s', so nobody could be its administrator: turn them on first (az postgres flexible-server update --active-directory-auth Enabled).", r.ID.Name())
 }
 
 func (c *Connector) applyAdministrator(tx *store.Tx, r, _ *arm.Resource[administratorProperties]) error {

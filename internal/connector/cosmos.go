@@ -63,6 +63,9 @@ type cosmosLocation struct {
 	Zones    bool   `json:"isZoneRedundant"`
 }
 
+// cosmosDeleted is the status of a deletion: az 2.45 takes 202 and 204 only.
+const cosmosDeleted = http.StatusNoContent
+
 var cosmosAccountName = label{min: 3, max: 44, dashes: true}
 
 // maxCosmosLocations bounds the regions of an account; Azure has fewer.
@@ -73,7 +76,7 @@ func (c *Connector) cosmosType() *arm.Type[cosmosProperties] {
 		return map[string]any{"primaryReadonlyMasterKey": r.Secrets[cosmosPrimaryReadonly].Reveal(), "secondaryReadonlyMasterKey": r.Secrets[cosmosSecondaryReadonly].Reveal()}, nil
 	}}
 	return arm.Define(CosmosType, cosmosVersions, arm.Hooks[cosmosProperties]{
-		Check: c.checkCosmos, Apply: c.applyCosmos, View: c.viewCosmos,
+		Check: c.checkCosmos, Apply: c.applyCosmos, View: c.viewCosmos, DeleteStatus: cosmosDeleted,
 		Actions: map[string]arm.ResourceAction[cosmosProperties]{
 			"listKeys":              {Run: listCosmosKeys},
 			"readonlykeys":          read,

@@ -70,7 +70,7 @@ func withCosmosMarks[P any](r *arm.Resource[P], resource any, options json.RawMe
 
 func (c *Connector) cosmosDatabaseType() *arm.Type[cosmosDatabaseProperties] {
 	return arm.Define(CosmosType+"/sqlDatabases", cosmosVersions, arm.Hooks[cosmosDatabaseProperties]{
-		NoState: true,
+		NoState: true, DeleteStatus: cosmosDeleted,
 		Check: func(_ context.Context, _ *arm.Call, r, _ *arm.Resource[cosmosDatabaseProperties]) error {
 			return checkCosmosID("database", r.ID, &r.Properties.Resource.ID)
 		},
@@ -86,7 +86,7 @@ const maxPartitionPaths = 3
 
 func (c *Connector) cosmosContainerType() *arm.Type[cosmosContainerProperties] {
 	return arm.Define(CosmosType+"/sqlDatabases/containers", cosmosVersions, arm.Hooks[cosmosContainerProperties]{
-		NoState: true,
+		NoState: true, DeleteStatus: cosmosDeleted,
 		Check: func(_ context.Context, _ *arm.Call, r, old *arm.Resource[cosmosContainerProperties]) error {
 			p := &r.Properties.Resource
 			if old != nil && p.PartitionKey == nil {
@@ -134,7 +134,7 @@ type cosmosPermission struct {
 const maxCosmosActions = 200
 
 func (c *Connector) cosmosRoleType() *arm.Type[cosmosRoleProperties] {
-	return arm.Define(CosmosType+"/sqlRoleDefinitions", cosmosVersions, arm.Hooks[cosmosRoleProperties]{NoState: true, Check: c.checkCosmosRole})
+	return arm.Define(CosmosType+"/sqlRoleDefinitions", cosmosVersions, arm.Hooks[cosmosRoleProperties]{NoState: true, DeleteStatus: cosmosDeleted, Check: c.checkCosmosRole})
 }
 
 func (c *Connector) checkCosmosRole(_ context.Context, _ *arm.Call, r, _ *arm.Resource[cosmosRoleProperties]) error {
@@ -196,7 +196,7 @@ type cosmosAssignmentProperties struct {
 }
 
 func (c *Connector) cosmosAssignmentType() *arm.Type[cosmosAssignmentProperties] {
-	return arm.Define(CosmosType+"/sqlRoleAssignments", cosmosVersions, arm.Hooks[cosmosAssignmentProperties]{NoState: true, Check: c.checkCosmosAssignment})
+	return arm.Define(CosmosType+"/sqlRoleAssignments", cosmosVersions, arm.Hooks[cosmosAssignmentProperties]{NoState: true, DeleteStatus: cosmosDeleted, Check: c.checkCosmosAssignment})
 }
 
 func (c *Connector) checkCosmosAssignment(ctx context.Context, _ *arm.Call, r, _ *arm.Resource[cosmosAssignmentProperties]) (err error) {

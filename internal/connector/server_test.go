@@ -78,7 +78,7 @@ func TestServers(t *testing.T) {
 				t.Errorf("checkNameAvailability %s: %v", name, got)
 			}
 		}
-		if v := at(r.must(reader, "GET", subscription+"/providers/Microsoft.DBforPostgreSQL/locations/local/capabilities", ""), "value"); len(v.([]any)) != 1 {
+		if v := at(r.must(reader, "GET", subscription+"/providers/Microsoft.DBforPostgreSQL/locations/local/capabilities", ""), "value"); len(v.([]any)) != 2 {
 			t.Errorf("capabilities: %v", v)
 		}
 		r.must(boss, "DELETE", servers+"pg1", "")
