@@ -232,7 +232,11 @@ func (d *Directory) keepPasswords(tx *store.Tx, application string, want []passw
 		return err
 	}
 	for _, r := range rows {
-		if CredentialKind(r.Kind) == Secret && !keep[r.ID] {
+		c, err := credentialFromRow(r)
+		if err != nil {
+			return err
+		}
+		if c.Kind == Secret && !c.Principal && !keep[r.ID] {
 			if _, err := tx.DeleteCredential(application, r.ID); err != nil {
 				return err
 			}
@@ -285,10 +289,12 @@ func (k *keyBytes) UnmarshalText(b []byte) error {
 	return nil
 }
 
-func passwordViews(creds []*Credential) []any {
+// passwordViews shows the secrets of an application, or those that were added
+// to its service principal.
+func passwordViews(creds []*Credential, principal bool) []any {
 	out := []any{}
 	for _, c := range creds {
-		if c.Kind == Secret {
+		if c.Kind == Secret && c.Principal == principal {
 			out = append(out, passwordView(c, az.Secret{}))
 		}
 	}
@@ -338,7 +344,8 @@ func (d *Directory) addPassword(ctx context.Context, c *call) (any, error) {
 		if _, err := existing(tx, Application, app.ID); err != nil {
 			return err
 		}
-		made, secret, err = d.AddSecret(tx, app.ID, p.DisplayName, az.MicrosOf(p.Start), az.MicrosOf(p.End))
+		f := CredentialFacts{Name: p.DisplayName, Starts: az.MicrosOf(p.Start), Principal: c.target.Kind == az.ServicePrincipal}
+		made, secret, err = d.addSecret(tx, app.ID, f, az.MicrosOf(p.End))
 		return err
 	})
 	if err != nil {
@@ -379,16 +386,19 @@ func (d *Directory) removePassword(ctx context.Context, c *call) (any, error) {
 	if err := d.guardApplication(ctx, c, app); err != nil {
 		return nil, err
 	}
-	return nil, d.removeCredential(ctx, app.ID, Secret, b.KeyID)
+	return nil, d.removeCredential(ctx, app.ID, Secret, b.KeyID, c.target.Kind == az.ServicePrincipal)
 }
 
 // removeCredential removes a credential of a kind by its id; a federated one
 // may also be named by its name.
-func (d *Directory) removeCredential(ctx context.Context, application string, kind CredentialKind, id string) error {
+func (d *Directory) removeCredential(ctx context.Context, application string, kind CredentialKind, id string, principal bool) error {
 	return d.store.Write(ctx, func(tx *store.Tx) error {
 		c, err := credentialNamed(tx, application, kind, id)
 		if err != nil {
 			return err
+		}
+		if c.Principal != principal {
+			return az.Errorf(az.NotFound, "Request_ResourceNotFound", "No password credential found with keyId '%s'; it may be the application's and not its service principal's, or the other way round.", c.ID)
 		}
 		_, err = tx.DeleteCredential(application, c.ID)
 		return err
@@ -511,5 +521,5 @@ func (d *Directory) deleteFederated(ctx context.Context, c *call) (any, error) {
 	if err := d.guardApplication(ctx, c, c.target); err != nil {
 		return nil, err
 	}
-	return nil, d.removeCredential(ctx, c.target.ID, Federated, c.vars["credential"])
+	return nil, d.removeCredential(ctx, c.target.ID, Federated, c.vars["credential"], false)
 }

@@ -60,6 +60,9 @@ type CredentialFacts struct {
 	Subject     string    `json:"subject,omitempty"`
 	Audiences   []string  `json:"audiences,omitempty"`
 	Description string    `json:"description,omitempty"`
+	// Principal marks a secret that was added to the service principal and not
+	// to the application: both prove the same client, and each shows its own.
+	Principal bool `json:"principal,omitempty"`
 }
 
 const (
@@ -101,6 +104,11 @@ func (d *Directory) secretHash(owner, secret string) []byte {
 // AddSecret makes a client secret for an application. The text is shown once:
 // only its keyed hash is stored.
 func (d *Directory) AddSecret(tx *store.Tx, application, name string, starts, expires az.Micros) (*Credential, az.Secret, error) {
+	return d.addSecret(tx, application, CredentialFacts{Name: name, Starts: starts}, expires)
+}
+
+func (d *Directory) addSecret(tx *store.Tx, application string, f CredentialFacts, expires az.Micros) (*Credential, az.Secret, error) {
+	name, starts := f.Name, f.Starts
 	if err := checkText("displayName", name, maxName); err != nil {
 		return nil, az.Secret{}, err
 	}
@@ -115,7 +123,7 @@ func (d *Directory) AddSecret(tx *store.Tx, application, name string, starts, ex
 	}
 	text := randomText(SecretLength)
 	c := &Credential{ID: az.NewGUID(), Kind: Secret, Expires: expires,
-		CredentialFacts: CredentialFacts{Name: name, Hint: text[:3], Starts: starts}, hash: d.secretHash(application, text)}
+		CredentialFacts: CredentialFacts{Name: name, Hint: text[:3], Starts: starts, Principal: f.Principal}, hash: d.secretHash(application, text)}
 	if err := putCredential(tx, application, c); err != nil {
 		return nil, az.Secret{}, err
 	}

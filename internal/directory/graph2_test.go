@@ -182,7 +182,7 @@ func (w *world) firstPartyID(app string) string {
 }
 
 func TestApplicationsKeepWhatTheyAreTold(t *testing.T) {
-	_, g := sqlite(t)
+	w, g := sqlite(t)
 	scope, role := az.NewGUID(), az.NewGUID()
 	body := object{"displayName": "api", "signInAudience": "AzureADMyOrg", "identifierUris": []any{"api://thing"}, "isFallbackPublicClient": true,
 		"groupMembershipClaims": "SecurityGroup", "notes": "n", "tags": []any{"t"},
@@ -229,6 +229,24 @@ func TestApplicationsKeepWhatTheyAreTold(t *testing.T) {
 		{"passwordCredentials": []any{object{"secretText": "mine"}}},
 	} {
 		g.want(400, "PATCH", path, bad)
+	}
+	// Secrets of the application and of its service principal prove one client,
+	// and each shows its own.
+	sp := "/servicePrincipals/" + g.want(201, "POST", "/servicePrincipals", object{"appId": app["appId"]})["id"].(string)
+	for _, at := range []string{path, sp} {
+		secret := g.want(200, "POST", at+"/addPassword", nil)
+		c, _, _ := w.Client(context.Background(), app["appId"].(string))
+		if w.MatchSecret(c, secret["secretText"].(string)) != SecretRight {
+			t.Errorf("%s: the secret proves nothing", at)
+		}
+		shown := g.want(200, "GET", at, nil)["passwordCredentials"].([]any)
+		if len(shown) != 1 || shown[0].(object)["keyId"] != secret["keyId"] {
+			t.Errorf("%s shows %v", at, shown)
+		}
+		if at == sp {
+			g.want(404, "POST", path+"/removePassword", object{"keyId": secret["keyId"]})
+			g.want(204, "POST", sp+"/removePassword", object{"keyId": secret["keyId"]})
+		}
 	}
 	fed := g.want(201, "POST", path+"/federatedIdentityCredentials", object{"name": "gh", "issuer": "https://i.example", "subject": "s", "audiences": []any{"api://AzureADTokenExchange"}})
 	g.want(204, "PATCH", path+"/federatedIdentityCredentials/"+fed["id"].(string), object{"subject": "s2"})

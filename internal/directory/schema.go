@@ -158,7 +158,7 @@ func applicationProperties() []property {
 			return map[string]any{"idToken": list(o.OptionalID), "accessToken": list(o.OptionalToken), "saml2Token": []any{}}
 		}),
 		plainOf("requiredResourceAccess", func(o *Object) any { return list(o.Required) }),
-		{name: "passwordCredentials", get: func(v *viewer, o *Object) any { return passwordViews(v.credentials(o.ID)) }},
+		{name: "passwordCredentials", get: func(v *viewer, o *Object) any { return passwordViews(v.credentials(o.ID), false) }},
 		{name: "keyCredentials", get: func(v *viewer, o *Object) any { return keyViews(v.credentials(o.ID)) }},
 		fixed("info", map[string]any{"logoUrl": nil, "marketingUrl": nil, "privacyStatementUrl": nil, "supportUrl": nil, "termsOfServiceUrl": nil}),
 		fixed("addIns", []any{}), fixed("parentalControlSettings", map[string]any{"countriesBlockedForMinors": []any{}, "legalAgeGroupRule": "Allow"}),
@@ -226,7 +226,8 @@ func principalProperties() []property {
 		textOf("description", func(o *Object) string { return o.Description }),
 		textOf("notes", func(o *Object) string { return o.Notes }),
 		textOf("loginUrl", func(*Object) string { return "" }), fixed("homepage", nil), fixed("logoutUrl", nil), fixed("preferredSingleSignOnMode", nil),
-		fixed("keyCredentials", []any{}), fixed("passwordCredentials", []any{}), fixed("addIns", []any{}),
+		{name: "passwordCredentials", get: func(v *viewer, o *Object) any { return passwordViews(v.principalCredentials(o), true) }},
+		fixed("keyCredentials", []any{}), fixed("addIns", []any{}),
 		fixed("notificationEmailAddresses", []any{}), fixed("info", nil), fixed("disabledByMicrosoftStatus", nil),
 	}
 }
@@ -304,6 +305,20 @@ func (v *viewer) facts(o *Object) *Facts {
 		return &o.Facts
 	}
 	return c.Facts()
+}
+
+// principalCredentials are those of a service principal's application, where
+// its own are kept too.
+func (v *viewer) principalCredentials(o *Object) []*Credential {
+	if o.IsManagedIdentity() || o.FirstParty {
+		return nil
+	}
+	c, ok, err := v.d.Client(v.ctx, o.AppID)
+	v.keep(err)
+	if !ok || err != nil {
+		return nil
+	}
+	return c.Credentials
 }
 
 // names are the names that a service principal can be asked for by.
