@@ -75,7 +75,7 @@ func cloudConfig(p client.Plane) (string, error) {
 	}
 	b, err := json.Marshal(map[string]any{
 		"endpoints": map[string]string{
-			"management": p.ResourceManager, "resource_manager": p.ResourceManager,
+			"management": p.ResourceManager + "/", "resource_manager": p.ResourceManager + "/", // az puts paths behind it
 			"active_directory":                   p.Authority + "/adfs",
 			"active_directory_resource_id":       "https://management.core.windows.net/",
 			"active_directory_graph_resource_id": p.Graph + "/", "microsoft_graph_resource_id": p.Graph + "/",

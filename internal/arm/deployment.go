@@ -106,6 +106,10 @@ func (a *API) deploymentRoutes() {
 	a.HandleOwn(http.MethodPost, at+"cancel", a.cancelDeployment)
 	a.HandleOwn(http.MethodGet, at+"operations", a.deploymentOperations)
 	a.HandleOwn(http.MethodGet, at+"operations/{operation}", a.deploymentOperations)
+	// The older form, which az and the SDKs use for groups.
+	const old = "/subscriptions/{subscription}/resourceGroups/{group}/deployments/{name}/operations"
+	a.HandleOwn(http.MethodGet, old, a.deploymentOperations)
+	a.HandleOwn(http.MethodGet, old+"/{operation}", a.deploymentOperations)
 }
 
 // shownDeployment is the properties of a deployment on the wire.
@@ -267,7 +271,11 @@ func (a *API) deploymentExists(ctx context.Context, call *Call) (any, error) {
 // deploymentAt is the deployment that an address below it names.
 func (c *Call) deploymentAt(below int) az.ID {
 	segs := segments(c.path)
-	return az.Root.Child(segs[:len(segs)-below]...)
+	segs = segs[:len(segs)-below]
+	if len(segs) == 6 && strings.EqualFold(segs[2], "resourceGroups") { // without /providers/Microsoft.Resources
+		return az.Root.Child(segs[:4]...).Child("providers", "Microsoft.Resources", "deployments", segs[5])
+	}
+	return az.Root.Child(segs...)
 }
 
 // exportDeployment answers with the template that was deployed, without

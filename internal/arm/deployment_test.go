@@ -94,6 +94,9 @@ func TestDeployment(t *testing.T) {
 			t.Fatalf("%d operations", len(ops))
 		}
 		p.must(200, viewer, "GET", deployments+"d1/operations/"+ops[0].(map[string]any)["operationId"].(string), "")
+		if n := len(p.must(200, viewer, "GET", inGroup+"/deployments/d1/operations", "").values()); n != len(ops) {
+			t.Errorf("%d operations at the older address", n)
+		}
 		p.must(403, viewer, "POST", deployments+"d1/exportTemplate", "")
 		if b := p.must(200, owner, "POST", deployments+"d1/exportTemplate", ""); b.at("template", "contentVersion") != "1.0.0.0" {
 			t.Errorf("exported: %s", b.raw)

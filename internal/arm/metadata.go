@@ -62,6 +62,7 @@ func (a *API) metadata(_ context.Context, req *rest.Request) (any, error) {
 	// az signs in here without asking Microsoft about the authority only if
 	// its address ends in the alias tenant (wire/clients.md).
 	c.Authentication.LoginEndpoint = a.azLogin()
+	c.ResourceManager += "/" // az puts paths behind it as it is, as Azure's own ends
 	if version >= "2018" {
 		return []cloud{c}, nil
 	}
