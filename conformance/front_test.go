@@ -196,6 +196,31 @@ func TestFront(t *testing.T) {
 	})
 }
 
+// TestAuthByAz: az shows and changes the same settings, in the form of v1.
+func TestAuthByAz(t *testing.T) {
+	p := start(t)
+	p.cli("app", "create", "web")
+	id := p.register("web sign-in", nil)
+	env := []string{"AZURE_CONFIG_DIR=" + t.TempDir(), "AZURE_CORE_COLLECT_TELEMETRY=no", "REQUESTS_CA_BUNDLE=" + p.env.CABundle}
+	if r := execute(t, append(clean(t), env...), hawser, "az-setup", "--data", p.dir); r.code != 0 {
+		t.Fatalf("az-setup: %s", r.stderr)
+	}
+	az := func(args ...string) result {
+		t.Helper()
+		return execute(t, append(clean(t), env...), append(append([]string{"az"}, args...), "--only-show-errors")...)
+	}
+	lines(t, az("webapp", "auth", "show", "--resource-group", "hawser", "--name", "web", "--query", "enabled"), "false")
+	lines(t, az("webapp", "auth", "update", "--resource-group", "hawser", "--name", "web", "--enabled", "true", "--action", "LoginWithAzureActiveDirectory",
+		"--aad-client-id", id.AppID, "--aad-client-secret", id.Secret, "--aad-allowed-token-audiences", "api://web", "--token-store", "true",
+		"--query", "[enabled,clientId,clientSecretSettingName,defaultProvider]", "--output", "tsv"),
+		"true\n"+id.AppID+"\nMICROSOFT_PROVIDER_AUTHENTICATION_SECRET\nAzureActiveDirectory")
+	address := p.env.ResourceManager + "/subscriptions/" + p.env.SubscriptionID + "/resourceGroups/hawser/providers/Microsoft.Web/sites/web/config/authsettingsV2?api-version=2022-03-01"
+	lines(t, az("rest", "--method", "get", "--url", address, "--query", "properties.[platform.enabled,globalValidation.unauthenticatedClientAction]", "--output", "tsv"), "true\nRedirectToLoginPage")
+	if r := az("rest", "--method", "put", "--url", address, "--body", `{"properties":{"identityProviders":{"google":{"registration":{"clientId":"g"}}}}}`); r.code == 0 || !strings.Contains(r.stderr, "not served here") {
+		t.Errorf("another provider: %d %s", r.code, r.stderr)
+	}
+}
+
 // clientToken is an application's own token.
 func (p *plane) clientToken(t testing.TB, a application, scope string) string {
 	t.Helper()

@@ -31,6 +31,8 @@ func (v *visit) endpoint(path string) {
 		v.logout()
 	case path == "/logout/complete", path == "/logout/done":
 		v.loggedOut()
+	case path == "/logout/frontchannel":
+		v.leftElsewhere()
 	case path == "/login/done":
 		v.show(http.StatusOK, pageText{Title: "You are signed in", Text: "You may close this page or go on to the app.", Link: "/", LinkText: "To the app"})
 	case path == "/login/aad/callback":
@@ -250,10 +252,34 @@ func (v *visit) logout() {
 		return
 	}
 	q := url.Values{"post_logout_redirect_uri": {v.base() + v.set.Prefix + "/logout/complete"}, "client_id": {v.set.Client}}
-	if c != nil && c.session.secrets.IDToken != "" {
-		q.Set("id_token_hint", c.session.secrets.IDToken)
+	if c != nil { // it shows that the person's own app asks, so the authority need not
+		q.Set("id_token_hint", c.session.secrets.IDToken+c.session.secrets.Hint)
 	}
 	v.redirect(v.f.authorityURL("logout") + "?" + q.Encode())
+}
+
+// leftElsewhere ends the session of a browser that has signed out at the
+// authority, whose page loads this in a frame. The sid must be the session's.
+// Source: OpenID Connect Front-Channel Logout 1.0 §2.
+func (v *visit) leftElsewhere() {
+	c, err := v.find(true)
+	if err != nil {
+		v.fail(err)
+		return
+	}
+	v.ownHeaders().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors "+v.f.cfg.Names.Origin(az.SurfaceLogin))
+	sid := v.r.URL.Query().Get("sid")
+	if have, _ := c.claim("sid"); sid != "" && have == sid {
+		if err := v.dropSession(); err != nil {
+			v.fail(err)
+			return
+		}
+		if err := v.record(c.principal, "sign out of app", guard.Ended, "at the authority"); err != nil {
+			v.fail(err)
+			return
+		}
+	}
+	v.w.WriteHeader(http.StatusNoContent)
 }
 
 // loggedOut is where the authority sends the browser back to.

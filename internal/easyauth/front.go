@@ -119,7 +119,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := az.WithCorrelation(r.Context(), correlation)
 	v := &visit{f: f, w: newWriter(w), r: r, ctx: ctx, route: "front"}
 	defer func() {
-		f.cfg.Served("sites", v.route, v.w.status, f.cfg.Clock().Sub(began))
+		took := f.cfg.Clock().Sub(began)
+		f.cfg.Served("sites", v.route, v.w.status, took)
+		if f.cfg.Log.Enabled(ctx, slog.LevelDebug) { // the path alone: queries hold secrets
+			f.cfg.Log.Debug("easyauth: request", "host", r.Host, "method", r.Method, "path", r.URL.Path, "status", v.w.status, "took", took, "correlation", correlation)
+		}
 	}()
 	v.serve()
 }

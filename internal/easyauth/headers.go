@@ -85,7 +85,10 @@ func (v *visit) forward(in *http.Request, out *http.Request) {
 	}
 	h["X-Forwarded-For"] = []string{chain}
 	h["X-Forwarded-Host"] = []string{v.host}
-	h["X-Forwarded-Proto"] = []string{"https"}
+	h["X-Forwarded-Proto"] = []string{"http"}
+	if v.secure() {
+		h["X-Forwarded-Proto"] = []string{"https"}
+	}
 	h["X-Original-Host"] = []string{v.host}
 	h["Disguised-Host"] = []string{v.host}
 	h["X-Original-Url"] = []string{requestURI(in.URL)}

@@ -79,6 +79,15 @@ func claimText(v any) string {
 	return string(b)
 }
 
+// claim is one of the caller's claims that is a text; there is none of nobody.
+func (c *caller) claim(name string) (text string, ok bool) {
+	if c == nil {
+		return "", false
+	}
+	text, ok = c.claims[name].(string)
+	return text, ok
+}
+
 // encoded is the value of X-MS-CLIENT-PRINCIPAL.
 func (c *caller) encoded() string {
 	b, err := json.Marshal(struct {

@@ -50,6 +50,7 @@ type secrets struct {
 	IDToken      string          `json:"id,omitempty"`
 	AccessToken  string          `json:"access,omitempty"`
 	RefreshToken string          `json:"refresh,omitempty"`
+	Hint         string          `json:"hint,omitempty"` // an id token for the sign-out, where none is kept for the app
 	TokenExpires az.Micros       `json:"tokenExpires,omitempty"`
 }
 
@@ -244,6 +245,8 @@ func (v *visit) begin(t Token, tokens tokens, cookie bool) (id, binding string, 
 	v.ends(s, t.Principal.Expires)
 	if v.set.Store {
 		s.secrets.take(tokens)
+	} else {
+		s.secrets.Hint = tokens.ID
 	}
 	if err := v.f.seal(s); err != nil {
 		return "", "", nil, err

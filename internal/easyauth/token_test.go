@@ -365,3 +365,25 @@ func BenchmarkSessionThroughTheFront(b *testing.B) {
 		}
 	}
 }
+
+// The authority's page tells the apps of a browser that its person has left.
+func TestLeavingAtTheAuthority(t *testing.T) {
+	r := plane(t)
+	r.app("app1", echo)
+	b, alice := r.browser(), r.user("alice")
+	form := r.authorize(b.get("/").Header.Get("Location"), alice, func(c map[string]any) { c["sid"] = "s1" })
+	b.callback(form)
+	for sid, want := range map[string]int{"": 200, "s2": 200} {
+		b.get("/.auth/logout/frontchannel?sid=" + sid)
+		if a := b.get("/"); a.StatusCode != want {
+			t.Errorf("sid %q: %d", sid, a.StatusCode)
+		}
+	}
+	a := b.get("/.auth/logout/frontchannel?sid=s1")
+	if csp := a.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors https://login.hawser.test") {
+		t.Errorf("who may frame it: %q", csp)
+	}
+	if a := b.get("/"); a.StatusCode != 302 {
+		t.Errorf("still in: %d", a.StatusCode)
+	}
+}
