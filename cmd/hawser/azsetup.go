@@ -58,7 +58,7 @@ func (a *cli) azSetup(ctx context.Context, c *client.Client, name string) error 
 	for _, args := range [][]string{
 		{"cloud", register, "-n", name, "--cloud-config", cloud},
 		{"cloud", "set", "-n", name},
-		{"login", "--service-principal", "-u", e.Admin.ClientID, "-p", "@" + secret, "--tenant", p.TenantID},
+		{"login", "--service-principal", "-u", e.Admin.ClientID, "--password=@" + secret /* it may begin with a dash */, "--tenant", p.TenantID},
 	} {
 		if err := az(ctx, p, args...); err != nil {
 			return err

@@ -1,5 +1,5 @@
-// Package connector is Service Connector for PostgreSQL: it knows the real
-// servers, makes a database role for an identity with the access that was
+// Package connector is Service Connector, for PostgreSQL above all: it knows the
+// real servers, makes a database role for an identity with the access that was
 // asked for and no more, links a site to it, and says for each login which
 // role a principal may take.
 //
@@ -13,5 +13,7 @@
 // Open connector.go first. Then: authorize.go (the gateway's question),
 // linker.go and plan.go (a connection, and how it is undone), server.go (the
 // resource types of a server), roles.go and grants.go (what runs on the real
-// server), names.go (the settings an app finds).
+// server), names.go (the settings an app finds), person.go (people of a mapped
+// group as themselves), aad.go (what an administrator may say in the database),
+// target_kind.go (the other things a connection can lead to).
 package connector
