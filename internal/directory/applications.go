@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
-	"github.com/hawser/hawser/internal/rest"
 	"github.com/hawser/hawser/internal/store"
 )
 
