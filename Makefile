@@ -21,7 +21,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 win
 # A count: where a time ends while the seeds are still read, Go calls it a failure.
 FUZZTIME  ?= 20000x
 
-.PHONY: help build demo test unit race conformance bench bench-save cross lint fuzz-brief clean
+.PHONY: help build demo behalf test unit race conformance bench bench-save cross lint fuzz-brief clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | column -t -s $$'\t'
@@ -33,6 +33,10 @@ build: ## bin/hawser, static
 demo: build ## a plane, a real PostgreSQL and an app without a secret, once through
 	@scripts/need.sh postgres
 	@scripts/demo.sh
+
+behalf: build ## two people, two apps behind sign-in, and a database that shows each of them other rows, once through
+	@scripts/need.sh postgres psql node chromium
+	@scripts/behalf.sh
 
 test: build unit conformance race ## everything that is judged
 
@@ -46,8 +50,8 @@ race: ## the concurrent packages under the race detector
 	$(GO) test -race -short -timeout 15m $(RACE)
 
 conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
-	@scripts/need.sh postgres psql curl az node python
-	cd conformance/node && npm ci --no-audit --no-fund --loglevel=error
+	@scripts/need.sh postgres psql curl az node python chromium
+	for d in conformance/node conformance/browser examples/behalf/web; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error); done
 	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
 	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'
 
@@ -65,7 +69,7 @@ cross: ## compile for every platform
 
 lint: ## gofmt, vet, staticcheck, govulncheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
-	@for m in . conformance examples/go; do (cd $$m && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
+	@for m in . conformance examples/go examples/behalf/api; do (cd $$m && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
 	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out"; \
 	elif grep -qE 'vuln.go.dev|fetching vulnerabilities|no such host' <<<"$$out"; then echo "govulncheck: its database cannot be reached from here; not checked"; \
 	else echo "$$out" >&2; exit 1; fi
@@ -77,4 +81,4 @@ fuzz-brief: ## each fuzz target for FUZZTIME
 	    echo "$$target $$(tail -1 <<<"$$out")"; done; done
 
 clean: ## remove what was built
-	rm -rf bin conformance/node/node_modules examples/node/node_modules
+	rm -rf bin conformance/node/node_modules conformance/browser/node_modules examples/node/node_modules examples/behalf/web/node_modules

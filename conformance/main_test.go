@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,6 +18,7 @@ import (
 const (
 	binVar    = "HAWSER_BIN"         // a binary to judge instead of ../bin/hawser
 	roundsVar = "HAWSER_KILL_ROUNDS" // how often TestKill9 kills; default 100
+	behalfVar = "HAWSER_BEHALF_API"  // examples/behalf/api, built; the test program builds it itself
 )
 
 // domain is the plane's default; names of it are in the tests' hosts file.
@@ -26,7 +26,8 @@ const domain = "hawser.localhost"
 
 // hosts are the names that the tests' clients must find. It is the part that a
 // DNS zone or `hawser up --hosts auto` plays for a user.
-var hosts = []string{"login", "management", "graph", "kv1.vault", "kv2.vault", "pg1.postgres", "pg2.postgres"}
+var hosts = []string{"login", "management", "graph", "kv1.vault", "kv2.vault", "pg1.postgres", "pg2.postgres",
+	"web.sites", "api.sites"}
 
 // hawser is the binary under judgement; self is this program, which is also
 // the Go client (see goclients_test.go).
@@ -54,13 +55,18 @@ func prepare(m *testing.M) (int, error) {
 			return 1, fmt.Errorf("cannot find %s: install the package %s", need[0], need[1])
 		}
 	}
-	if _, err := os.Stat("node/node_modules"); err != nil {
-		return 1, errors.New("Node's clients are not installed: run `npm ci` in conformance/node")
+	for _, dir := range []string{"conformance/node", "conformance/browser", "examples/behalf/web"} {
+		if _, err := os.Stat("../" + dir + "/node_modules"); err != nil {
+			return 1, fmt.Errorf("Node's clients are not installed: run `npm ci` in %s", dir)
+		}
 	}
 	if hawser, err = binary(); err != nil {
 		return 1, err
 	}
 	if !isolated() {
+		if err := buildBehalf(); err != nil {
+			return 1, err
+		}
 		return isolate()
 	}
 	if err := furnish(); err != nil {
@@ -82,6 +88,20 @@ func binary() (string, error) {
 		return "", fmt.Errorf("cannot build the binary: %w\n%s", err, out)
 	}
 	return filepath.Abs("../bin/hawser")
+}
+
+// buildBehalf builds examples/behalf/api, for which Go may need the network.
+func buildBehalf() error {
+	out, err := filepath.Abs("../bin/behalf-api")
+	if err != nil {
+		return err
+	}
+	build := exec.Command("go", "build", "-C", "../examples/behalf/api", "-o", out, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build examples/behalf/api: %w\n%s", err, text)
+	}
+	return os.Setenv(behalfVar, out)
 }
 
 func hostLine() string {

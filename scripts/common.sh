@@ -14,7 +14,7 @@ cleanup() {
   [ -z "${plane:-}" ] || { kill "$plane" 2>/dev/null && wait "$plane" 2>/dev/null; } || true
   # The job is a shell that waits for the server: the server's own id is in its file.
   [ -z "${postgres:-}" ] || { kill -INT "$(head -1 "$work/pg/data/postmaster.pid")" && wait "$postgres"; } 2>/dev/null || true
-  [ "$status" = 0 ] || { echo "It failed; the plane wrote:" >&2; tail -20 "$work/plane.log" >&2 || true; }
+  [ "$status" = 0 ] || { echo "It failed; what was logged:" >&2; tail -n 20 "$work"/*.log >&2 || true; }
   rm -rf "$work"
   exit "$status"
 }
