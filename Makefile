@@ -21,7 +21,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 win
 # A count: where a time ends while the seeds are still read, Go calls it a failure.
 FUZZTIME  ?= 20000x
 
-.PHONY: help build demo behalf test unit race conformance bench bench-save cross lint fuzz-brief clean
+.PHONY: help build demo tutorial behalf test unit race conformance bench bench-save cross lint fuzz-brief clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | column -t -s $$'\t'
@@ -37,6 +37,10 @@ demo: build ## a plane, a real PostgreSQL and an app without a secret, once thro
 behalf: build ## two people, two apps behind sign-in, and a database that shows each of them other rows, once through
 	@scripts/need.sh postgres psql node chromium
 	@scripts/behalf.sh
+
+tutorial: build ## the az commands of Microsoft's tutorials, in order, against a plane (as root: it needs port 5432 and the hosts file)
+	@scripts/need.sh postgres psql curl az python
+	@scripts/tutorial.sh
 
 test: build unit conformance race ## everything that is judged
 
