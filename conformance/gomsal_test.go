@@ -26,30 +26,32 @@ import (
 
 // msalCase is what the programs read from the variable MSAL.
 type msalCase struct {
-	Authority   string   `json:"authority"`
-	Way         string   `json:"way"`    // guid and adfs: the plane's own names; azure: Azure's
-	Client      string   `json:"client"` // confidential
-	Secret      string   `json:"secret"`
-	Certificate string   `json:"certificate"` // PEM file with the key and the certificate
-	Thumbprint  string   `json:"thumbprint"`  // its SHA-1, in hex
-	Thumbprint2 string   `json:"thumbprint256"`
-	Public      string   `json:"public"` // a public client
-	Redirect    string   `json:"redirect"`
-	API         string   `json:"api"`   // application id URI
-	Scope       string   `json:"scope"` // delegated, of the API
-	Other       string   `json:"other"` // delegated, of another API
-	Never       string   `json:"never"` // delegated; nobody has consented
-	User        string   `json:"user"`
-	Password    string   `json:"password"`
-	Visitor     []string `json:"visitor"`     // program that signs the user in at a URL and prints where it was sent
-	Assertion   string   `json:"assertion"`   // token of the user for the client
-	AppToken    string   `json:"appToken"`    // token of an app for the client
-	Elsewhere   string   `json:"elsewhere"`   // token of the user for another API
-	Deep        string   `json:"deep"`        // client id of the API behind the API
-	DeepSecret  string   `json:"deepSecret"`  // its secret
-	DeepScope   string   `json:"deepScope"`   // its scope
-	GraphScope  string   `json:"graphScope"`  // what it asks of Graph
-	ForgedToken string   `json:"forgedToken"` // Assertion with one character of its signature changed
+	Authority      string   `json:"authority"`
+	Way            string   `json:"way"`    // guid and adfs: the plane's own names; azure: Azure's
+	Client         string   `json:"client"` // confidential
+	Secret         string   `json:"secret"`
+	Certificate    string   `json:"certificate"` // PEM file with the key and the certificate
+	Thumbprint     string   `json:"thumbprint"`  // its SHA-1, in hex
+	Thumbprint2    string   `json:"thumbprint256"`
+	Public         string   `json:"public"` // a public client
+	Redirect       string   `json:"redirect"`
+	PublicRedirect string   `json:"publicRedirect"` // of the public client, where nobody listens
+	API            string   `json:"api"`            // application id URI
+	Scope          string   `json:"scope"`          // delegated, of the API
+	Other          string   `json:"other"`          // delegated, of another API
+	Never          string   `json:"never"`          // delegated; nobody has consented
+	Refresh        string   `json:"refresh"`        // refresh token of the user at the client
+	User           string   `json:"user"`
+	Password       string   `json:"password"`
+	Visitor        []string `json:"visitor"`     // program that signs the user in at a URL and prints where it was sent
+	Assertion      string   `json:"assertion"`   // token of the user for the client
+	AppToken       string   `json:"appToken"`    // token of an app for the client
+	Elsewhere      string   `json:"elsewhere"`   // token of the user for another API
+	Deep           string   `json:"deep"`        // client id of the API behind the API
+	DeepSecret     string   `json:"deepSecret"`  // its secret
+	DeepScope      string   `json:"deepScope"`   // its scope
+	GraphScope     string   `json:"graphScope"`  // what it asks of Graph
+	ForgedToken    string   `json:"forgedToken"` // Assertion with one character of its signature changed
 }
 
 type goMSALProgram struct {
@@ -172,7 +174,7 @@ func (p *goMSALProgram) visit(address string, more ...string) (url.Values, error
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(u.String(), p.Redirect+"?") {
+	if !strings.HasPrefix(u.String(), p.Redirect+"?") && !strings.HasPrefix(u.String(), p.PublicRedirect+"?") {
 		return nil, fmt.Errorf("the visitor ended at %s", u)
 	}
 	return u.Query(), nil
@@ -271,6 +273,16 @@ func (p *goMSALProgram) code() error {
 		return err
 	}
 	say("none", got.Get("error"))
+	if address, err = c.AuthCodeURL(p.ctx, p.Client, p.Redirect, []string{p.Never}); err != nil {
+		return err
+	}
+	if err := os.Setenv("DECLINE", "declined"); err != nil {
+		return err
+	}
+	if got, err = p.authorize(address, nil); err != nil {
+		return err
+	}
+	say("declined", got.Get("error"))
 	return nil
 }
 
@@ -292,6 +304,16 @@ func (p *goMSALProgram) public() error {
 	outcome("interactive", r.AccessToken, err)
 	silent, err := c.AcquireTokenSilent(p.ctx, []string{p.Other}, public.WithSilentAccount(r.Account))
 	outcome("other", silent.AccessToken, err)
+	address, err := c.AuthCodeURL(p.ctx, p.Public, p.PublicRedirect, []string{p.Scope})
+	if err != nil {
+		return err
+	}
+	got, err := p.authorize(address, nil)
+	if err != nil {
+		return err
+	}
+	r, err = c.AcquireTokenByAuthCode(p.ctx, got.Get("code"), p.PublicRedirect, []string{p.Scope}, public.WithChallenge(rightVerifier))
+	outcome("pkce", r.AccessToken, err)
 	return nil
 }
 
@@ -328,6 +350,12 @@ func (p *goMSALProgram) device() error {
 }
 
 func (p *goMSALProgram) password() error {
+	app, err := p.withSecret(p.Client, p.Secret)
+	if err != nil {
+		return err
+	}
+	r, err := app.AcquireTokenByUsernamePassword(p.ctx, []string{p.Scope}, p.User, p.Password)
+	outcome("confidential", r.AccessToken, err)
 	c, err := p.openPublic()
 	if err != nil {
 		return err

@@ -146,7 +146,11 @@ func (p *plane) watch(out io.Reader, ready chan<- bool) {
 
 // port is the port of the HTTPS surfaces.
 func (p *plane) port() string {
-	return p.env.ResourceManager[strings.LastIndexByte(p.env.ResourceManager, ':')+1:]
+	_, port, ok := strings.Cut(strings.TrimPrefix(p.env.ResourceManager, "https://"), ":")
+	if !ok {
+		return "443"
+	}
+	return port
 }
 
 // kill ends the plane as a power cut would end the process.

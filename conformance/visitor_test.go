@@ -340,8 +340,9 @@ func goVisit(_ context.Context, args []string) error {
 	if err := json.Unmarshal([]byte(os.Getenv("VISITOR")), v); err != nil {
 		return err
 	}
+	v.Decline = os.Getenv("DECLINE") == "declined"
 	if len(args) > 1 {
-		v.Code, v.Decline = args[1], os.Getenv("DECLINE") == "declined"
+		v.Code = args[1]
 	}
 	if err := v.init(); err != nil {
 		return err

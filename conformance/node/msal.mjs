@@ -30,10 +30,10 @@ async function outcome(name, promise) {
 }
 const same = (a, b) => Boolean(a && b && a.accessToken === b.accessToken);
 
-async function visit(address) {
-  const { stdout } = await promisify(execFile)(c.visitor[0], [...c.visitor.slice(1), address]);
+async function visit(address, env) {
+  const { stdout } = await promisify(execFile)(c.visitor[0], [...c.visitor.slice(1), address], { env: { ...process.env, ...env } });
   const where = stdout.trim();
-  if (!where.startsWith(`${c.redirect}?`)) throw new Error(`the visitor ended at ${where}`);
+  if (!where.startsWith(`${c.redirect}?`) && !where.startsWith(`${c.publicRedirect}?`)) throw new Error(`the visitor ended at ${where}`);
   return Object.fromEntries(new URL(where).searchParams);
 }
 
@@ -56,9 +56,9 @@ async function code() {
   const client = confidential(c.client, { clientSecret: c.secret });
   const scopes = [c.scope], redirectUri = c.redirect;
   const pkce = await new CryptoProvider().generatePkceCodes();
-  const authorize = async (more) => visit(await client.getAuthCodeUrl({
+  const authorize = async (more, env) => visit(await client.getAuthCodeUrl({
     scopes, redirectUri, state: "the state", codeChallenge: pkce.challenge, codeChallengeMethod: "S256", ...more,
-  }));
+  }), env);
   const redeem = (got, more) => client.acquireTokenByCode({ scopes, redirectUri, code: got.code, codeVerifier: pkce.verifier, ...more });
   const got = await authorize();
   say("state", got.state);
@@ -79,6 +79,10 @@ async function code() {
   await outcome("redirect", redeem(await authorize(), { redirectUri: `${redirectUri}/other` }));
   await outcome("form-post", redeem(await authorize({ responseMode: "form_post" })));
   say("none", (await authorize({ prompt: "none" })).error);
+  say("declined", (await authorize({ scopes: [c.never] }, { DECLINE: "declined" })).error);
+
+  // A refresh token that came from elsewhere.
+  await outcome("refresh", confidential(c.client, { clientSecret: c.secret }).acquireTokenByRefreshToken({ scopes, refreshToken: c.refresh }));
 }
 
 async function open(address) {
@@ -89,6 +93,10 @@ async function publicClient() {
   const client = pub();
   const r = await outcome("interactive", client.acquireTokenInteractive({ scopes: [c.scope], openBrowser: open, loginHint: c.user }));
   await outcome("other", client.acquireTokenSilent({ scopes: [c.other], account: r.account }));
+  const pkce = await new CryptoProvider().generatePkceCodes();
+  const request = { scopes: [c.scope], redirectUri: c.publicRedirect };
+  const got = await visit(await client.getAuthCodeUrl({ ...request, codeChallenge: pkce.challenge, codeChallengeMethod: "S256" }));
+  await outcome("pkce", client.acquireTokenByCode({ ...request, code: got.code, codeVerifier: pkce.verifier }));
 }
 
 async function device() {
@@ -110,6 +118,7 @@ async function device() {
 }
 
 async function password() {
+  await outcome("confidential", confidential(c.client, { clientSecret: c.secret }).acquireTokenByUsernamePassword({ scopes: [c.scope], username: c.user, password: c.password }));
   for (const [name, username, pass] of [
     ["password", c.user, c.password], ["wrong", c.user, "not the password"], ["nobody", `nobody@${c.user.split("@")[1]}`, c.password],
   ]) await outcome(name, pub().acquireTokenByUsernamePassword({ scopes: [c.scope], username, password: pass }));

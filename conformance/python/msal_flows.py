@@ -37,9 +37,9 @@ def same(a, b):
     return bool(a and b) and a.get("access_token") == b.get("access_token")
 
 
-def visit(address):
-    out = subprocess.run([*c["visitor"], address], stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
-    if not out.startswith(c["redirect"] + "?"):
+def visit(address, **env):
+    out = subprocess.run([*c["visitor"], address], stdout=subprocess.PIPE, check=True, text=True, env=dict(os.environ, **env)).stdout.strip()
+    if not out.startswith((c["redirect"] + "?", c["publicRedirect"] + "?")):
         raise SystemExit("the visitor ended at " + out)
     return {k: v[0] for k, v in parse_qs(urlsplit(out).query).items()}
 
@@ -91,12 +91,19 @@ def code():
     outcome("redirect", client.acquire_token_by_auth_code_flow(dict(flow, redirect_uri=c["redirect"] + "/other"), got))
     outcome("form-post", client.acquire_token_by_auth_code_flow(*authorize(response_mode="form_post")))
     say("none", authorize(prompt="none")[1]["error"])
+    flow = client.initiate_auth_code_flow([c["never"]], redirect_uri=c["redirect"])
+    say("declined", client.acquire_token_by_auth_code_flow(flow, visit(flow["auth_uri"], DECLINE="declined"))["error"])
+
+    # A refresh token that came from elsewhere.
+    outcome("refresh", confidential(c["client"], c["secret"]).acquire_token_by_refresh_token(c["refresh"], scopes))
 
 
 def public():
     client = msal.PublicClientApplication(c["public"], **OPTIONS)  # the environment's BROWSER is the visitor
     outcome("interactive", client.acquire_token_interactive([c["scope"]], login_hint=c["user"], timeout=60))
     outcome("other", client.acquire_token_silent_with_error([c["other"]], client.get_accounts()[0]))
+    flow = client.initiate_auth_code_flow([c["scope"]], redirect_uri=c["publicRedirect"])
+    outcome("pkce", client.acquire_token_by_auth_code_flow(flow, visit(flow["auth_uri"])))
 
 
 def device():
@@ -115,6 +122,7 @@ def device():
 
 
 def password():
+    outcome("confidential", confidential(c["client"], c["secret"]).acquire_token_by_username_password(c["user"], c["password"], [c["scope"]]))
     client = msal.PublicClientApplication(c["public"], **OPTIONS)
     for name, user, text in (("password", c["user"], c["password"]), ("wrong", c["user"], "not the password"),
                              ("nobody", "nobody@" + c["user"].split("@")[1], c["password"])):
