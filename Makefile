@@ -35,7 +35,7 @@ demo: build ## a plane, a real PostgreSQL and an app without a secret, once thro
 	@scripts/demo.sh
 
 behalf: build ## two people, two apps behind sign-in, and a database that shows each of them other rows, once through
-	@scripts/need.sh postgres psql node chromium
+	@scripts/need.sh postgres psql curl node $(if $(filter 0,$(shell id -u)),chromium)
 	@scripts/behalf.sh
 
 tutorial: build ## the az commands of Microsoft's tutorials, in order, against a plane (as root: it needs port 5432 and the hosts file)
