@@ -105,7 +105,7 @@ func (a *api) me(ctx context.Context, userToken string) (p profile, err error) {
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("Graph answered %s: %s", res.Status, body)
+		err = fmt.Errorf("answer of Graph: %s: %s", res.Status, body)
 	}
 	if err != nil {
 		return p, err
