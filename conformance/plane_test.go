@@ -288,7 +288,13 @@ func (r result) facts(t testing.TB) map[string]string {
 // execute runs a program to its end in exactly the environment given.
 func execute(t testing.TB, env []string, argv ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	return executeFor(t, commandLimit, env, argv...)
+}
+
+// executeFor is execute for what takes longer than a command.
+func executeFor(t testing.TB, limit time.Duration, env []string, argv ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, errs bytes.Buffer
@@ -299,7 +305,7 @@ func execute(t testing.TB, env []string, argv ...string) result {
 		t.Fatalf("%s: %v", argv[0], err)
 	}
 	if ctx.Err() != nil {
-		t.Fatalf("%s did not end within %s\n%s%s", strings.Join(argv, " "), commandLimit, &out, &errs)
+		t.Fatalf("%s did not end within %s\n%s%s", strings.Join(argv, " "), limit, &out, &errs)
 	}
 	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
