@@ -27,7 +27,7 @@ func (a *Authority) behalfGrant(ctx context.Context, t *tokenRequest, g *grant) 
 		return nil, err
 	}
 	at, _ := stampOf(c.Aio)
-	by := signed{User: c.OID, Session: c.SID, At: at, AMR: c.AMR, Peer: c.IPAddr}
+	by := signed{User: c.OID, Session: c.SID, At: at, AMR: c.AMR, Provider: c.Idp, Peer: c.IPAddr}
 	return &evidence{By: by, settle: func(ctx context.Context, g *grant, offline bool) (string, error) {
 		if !offline {
 			return "", nil
@@ -83,7 +83,9 @@ func badAssertionGrant(why string) error {
 // isOwnAudience reports whether a token's audience is the client: its id,
 // api:// and its id, or one of its identifier URIs.
 func (a *Authority) isOwnAudience(g *grant, aud string) bool {
-	if g.Client.Application == nil {
+	// What names a resource of the platform is the platform's, whatever an
+	// application says of itself.
+	if g.Client.Application == nil || a.resources.class(aud) != "" {
 		return false
 	}
 	own := append([]string{g.Client.AppID, "api://" + g.Client.AppID}, g.Client.Application.IdentifierURIs...)

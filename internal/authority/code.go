@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -120,6 +121,10 @@ func (a *Authority) fits(ctx context.Context, t *tokenRequest, g *grant, f *code
 	if err := checkVerifier(f.Challenge, t.Verifier.Reveal()); err != nil {
 		return err
 	}
+	// Who took a redirect URI away did not want codes to be taken there any more.
+	if kind, ok := matchRedirect(g.Client.Facts(), f.Redirect); !ok || kind != f.Kind {
+		return badGrant(50011, "The redirect URI that the authorization code was sent to is not configured for the application '%s' any more.", g.Client.AppID)
+	}
 	return a.stillSignedIn(ctx, f.By)
 }
 
@@ -157,7 +162,18 @@ func (a *Authority) stillSignedIn(ctx context.Context, by signed) error {
 			return nil
 		}
 	}
-	return badGrant(50173, "The user has signed out since; sign in again.")
+	return signedOut()
+}
+
+func signedOut() error { return badGrant(50173, "The user has signed out since; sign in again.") }
+
+// stands reports, inside a transaction, whether the session that something
+// descends from has not ended. What knows no session has none to end with.
+func (s signed) stands(tx *store.Tx) (bool, error) {
+	if s.Session == "" {
+		return true, nil
+	}
+	return tx.SignInSessionStands(s.User, s.Session)
 }
 
 // codeAgain answers a code that came before: somebody else has it, so nothing
@@ -185,6 +201,10 @@ func (a *Authority) settleCode(row store.AuthCode, f codeFacts) func(context.Con
 			}
 			if !first {
 				return tx.RevokeTokenFamily(fam.ID)
+			}
+			// A sign-out at this moment ends the family, or is seen here.
+			if ok, err := f.By.stands(tx); err != nil || !ok {
+				return cmp.Or(err, signedOut())
 			}
 			if !offline {
 				return nil

@@ -46,16 +46,79 @@ type consentLine struct {
 	Scopes   []string `json:"scopes"`
 }
 
-// administers reports whether a person may consent for everybody. It asks
-// without a record: it is for what a page shows. What is done is checked.
-func (a *Authority) administers(ctx context.Context, oid string) (bool, error) {
-	d, err := a.guard.Explain(ctx, oid, actionConsent, az.Root)
-	return d.Allowed, err
+// actionAssign is the right to hand out rights.
+var actionAssign = guard.Control("Microsoft.Authorization/roleAssignments/write")
+
+// consentRights are what somebody must be allowed to do to consent: for
+// everybody, or for himself to what only administrators may. Where that is a
+// scope of the platform's own, it is the right to hand out rights too, as for
+// the same grant through Graph: its client acts with all that its people may.
+func (a *Authority) consentRights(ctx context.Context, needs []need, everybody bool) (out []guard.Action, err error) {
+	assign := false
+	for _, n := range needs {
+		if _, admin := n.adminScope(); !admin && !everybody {
+			continue
+		}
+		out = []guard.Action{actionConsent}
+		o, ok, err := a.dir.Get(ctx, n.Resource)
+		if err != nil {
+			return nil, err
+		}
+		assign = assign || ok && o.FirstParty
+	}
+	if assign {
+		out = append(out, actionAssign)
+	}
+	return out, nil
+}
+
+// adminScope finds a scope to which only administrators may consent.
+func (n need) adminScope() (string, bool) {
+	i := slices.IndexFunc(n.Scopes, func(s directory.Scope) bool { return s.Type == "Admin" })
+	if i < 0 {
+		return "", false
+	}
+	return n.Scopes[i].Value, true
+}
+
+// mayConsent asks without a record: it is for what a page shows. What is done
+// is checked.
+func (a *Authority) mayConsent(ctx context.Context, oid string, needs []need, everybody bool) (bool, error) {
+	rights, err := a.consentRights(ctx, needs, everybody)
+	for _, r := range rights {
+		d, err := a.guard.Explain(ctx, oid, r, az.Root)
+		if err != nil || !d.Allowed {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// checkConsent refuses what mayConsent says no to, before a page asks.
+func (a *Authority) checkConsent(ctx context.Context, g *grant, needs []need, kind string) (admin bool, err error) {
+	if admin, err = a.mayConsent(ctx, g.Person.ID, needs, true); err != nil || admin {
+		return admin, err
+	}
+	if kind == consentAdmin {
+		return false, oauthError(az.Invalid, "access_denied", 90093, "Calling principal cannot consent due to lack of permissions: only an administrator may consent for everybody.")
+	}
+	own, err := a.mayConsent(ctx, g.Person.ID, needs, false)
+	if err != nil || own {
+		return false, err
+	}
+	value := ""
+	for _, n := range needs {
+		if v, ok := n.adminScope(); ok {
+			value = v
+		}
+	}
+	return false, oauthError(az.Invalid, "access_denied", 90094,
+		"The application '%s' asks for the permission '%s', to which only an administrator may consent. Ask an administrator to grant it.", printable(g.Client.Principal.Name), printable(value))
 }
 
 // askConsent shows what a client wants.
 func (a *Authority) askConsent(ctx context.Context, r *rest.Request, g *grant, needs []need, st consentState) (*rest.Reply, error) {
-	admin, err := a.administers(ctx, g.Person.ID)
+	admin, err := a.checkConsent(ctx, g, needs, st.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -63,10 +126,6 @@ func (a *Authority) askConsent(ctx context.Context, r *rest.Request, g *grant, n
 	for _, n := range needs {
 		line := consentLine{Client: n.Client, Resource: n.Resource}
 		for _, s := range n.Scopes {
-			if s.Type == "Admin" && !admin {
-				return nil, oauthError(az.Invalid, "access_denied", 90094,
-					"The application '%s' asks for the permission '%s', to which only an administrator may consent. Ask an administrator to grant it.", printable(g.Client.Principal.Name), printable(s.Value))
-			}
 			line.Scopes = append(line.Scopes, s.Value)
 			p.Scopes = append(p.Scopes, a.scopeLine(ctx, n, s, g.Client))
 		}
@@ -168,18 +227,16 @@ func (a *Authority) sessionNamed(ctx context.Context, r *rest.Request, id string
 // offer now.
 func (a *Authority) giveConsent(ctx context.Context, c *directory.Client, person *directory.Object, shown []consentLine, everybody bool, peer string) error {
 	who := az.Principal{ObjectID: person.ID, AppID: c.AppID, TenantID: a.names.Tenant, Kind: az.User, Name: person.UPN}
-	admin := everybody
-	for _, line := range shown {
-		offered, err := a.offered(ctx, line.Resource)
-		if err != nil {
-			return err
-		}
-		for _, s := range offered {
-			admin = admin || s.Type == "Admin" && slices.Contains(line.Scopes, s.Value)
-		}
+	needs, err := a.shownNow(ctx, shown)
+	if err != nil {
+		return err
 	}
-	if admin {
-		if err := a.guard.Check(ctx, who, actionConsent, az.Root); err != nil {
+	rights, err := a.consentRights(ctx, needs, everybody)
+	if err != nil {
+		return err
+	}
+	for _, r := range rights {
+		if err := a.guard.Check(ctx, who, r, az.Root); err != nil {
 			return err
 		}
 	}
@@ -192,7 +249,7 @@ func (a *Authority) giveConsent(ctx context.Context, c *directory.Client, person
 		said = append(said, line.Client+" "+line.Resource+": "+strings.Join(line.Scopes, " "))
 	}
 	// Recorded before it holds: a consent that nobody could find must not be.
-	err := a.guard.Record(ctx, guard.Event{Kind: guard.EventSignIn, Caller: who, Action: "consent", Where: c.AppID, Outcome: guard.Allowed, Peer: peer,
+	err = a.guard.Record(ctx, guard.Event{Kind: guard.EventSignIn, Caller: who, Action: "consent", Where: c.AppID, Outcome: guard.Allowed, Peer: peer,
 		Detail: strings.Join(said, "; ")})
 	if err != nil {
 		return err
@@ -205,6 +262,27 @@ func (a *Authority) giveConsent(ctx context.Context, c *directory.Client, person
 		}
 		return nil
 	})
+}
+
+// shownNow is what a page showed as the resources offer it now. What they do
+// not offer any more cannot be accepted: nobody knows what it will mean later.
+func (a *Authority) shownNow(ctx context.Context, shown []consentLine) (out []need, err error) {
+	for _, line := range shown {
+		offered, err := a.offered(ctx, line.Resource)
+		if err != nil {
+			return nil, err
+		}
+		n := need{Client: line.Client, Resource: line.Resource}
+		for _, value := range line.Scopes {
+			i := slices.IndexFunc(offered, func(s directory.Scope) bool { return s.Enabled && s.Value == value })
+			if i < 0 {
+				return nil, oauthError(az.Invalid, "invalid_scope", 650053, "The permission '%s' is not offered any more. Go back to the app and start again.", printable(value))
+			}
+			n.Scopes = append(n.Scopes, offered[i])
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 // offered are the scopes of a resource by its service principal.
@@ -252,6 +330,14 @@ func (a *Authority) afterConsent(ctx context.Context, r *rest.Request, st consen
 	if !accepted {
 		v.who = az.Principal{ObjectID: by.User, TenantID: a.names.Tenant, Kind: az.User}
 		return v.fail(ctx, declined())
+	}
+	// The person may have signed in once more since, and in a weaker way.
+	want, err := parseClaims(q.Claims)
+	if err == nil {
+		err = v.satisfies(by, want.mfa())
+	}
+	if err != nil {
+		return v.fail(ctx, err)
 	}
 	return v.finish(ctx, by, true)
 }
@@ -312,13 +398,6 @@ func (v *visit) adminConsent(ctx context.Context, v2 bool) (*rest.Reply, error) 
 	}
 	if len(needs) == 0 {
 		return v.fail(ctx, oauthError(az.Invalid, "invalid_request", 650057, "The application's registration names no delegated permissions that could be consented to."))
-	}
-	admin, err := a.administers(ctx, g.Person.ID)
-	if err != nil {
-		return nil, err
-	}
-	if !admin {
-		return v.fail(ctx, oauthError(az.Invalid, "access_denied", 90093, "Calling principal cannot consent due to lack of permissions: only an administrator may consent for everybody."))
 	}
 	out, err := a.askConsent(ctx, v.r, g, needs, consentState{Kind: consentAdmin, Ret: q.Ret, Word: q.Word, V2: v2})
 	if err != nil {

@@ -234,7 +234,7 @@ func (a *Authority) deviceGrant(ctx context.Context, t *tokenRequest, g *grant) 
 	case deviceUsed:
 		return nil, badGrant(54005, "The device code was already redeemed.").Because(incident("a device code came twice"))
 	}
-	return &evidence{By: f.By, Scope: f.Scope, Resource: f.Resource, Public: true, settle: a.settleDevice(row, f)}, nil
+	return &evidence{By: f.By, Scope: f.Scope, Resource: f.Resource, Public: g.Client.Facts().PublicClient, settle: a.settleDevice(row, f)}, nil
 }
 
 func (a *Authority) settleDevice(row store.DeviceCode, f deviceFacts) func(context.Context, *grant, bool) (string, error) {

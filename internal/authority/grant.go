@@ -170,7 +170,7 @@ func (a *Authority) grant(ctx context.Context, t *tokenRequest, g *grant) (any, 
 	if err != nil {
 		return nil, err
 	}
-	if g.Proof == unproven && (ev == nil || !ev.Public) {
+	if g.Proof == unproven && (ev == nil || !ev.Public || !isPublic(c, ev.SPA)) {
 		return nil, noProof()
 	}
 	if ev == nil {
@@ -180,6 +180,16 @@ func (a *Authority) grant(ctx context.Context, t *tokenRequest, g *grant) (any, 
 		return nil, err
 	}
 	return a.grantPerson(ctx, t, g, ev)
+}
+
+// isPublic reports whether a client is one that cannot keep a secret, by what
+// its registration says now.
+func isPublic(c *directory.Client, spa bool) bool {
+	f := c.Facts()
+	if spa {
+		return len(f.SPAURIs) > 0
+	}
+	return f.PublicClient || len(f.NativeURIs) > 0
 }
 
 func noProof() error {

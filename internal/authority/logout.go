@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hawser/hawser/internal/az"
@@ -45,11 +46,11 @@ func (a *Authority) logout(ctx context.Context, r *rest.Request) (*rest.Reply, e
 	if r.Method == http.MethodPost && form["state"] != "" && form["answer"] != "" {
 		return a.confirmedLogout(ctx, r, form)
 	}
-	l, sure, err := a.readLeave(ctx, r, form)
+	sessions, err := a.signin.Sessions(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := a.signin.Sessions(ctx, r)
+	l, sure, err := a.readLeave(ctx, sessions, form)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func (a *Authority) confirmedLogout(ctx context.Context, r *rest.Request, form m
 
 // readLeave finds who leaves and where the browser goes then. sure says that
 // the request showed a token of somebody who is signed in here.
-func (a *Authority) readLeave(ctx context.Context, r *rest.Request, form map[string]string) (l leave, sure bool, err error) {
+func (a *Authority) readLeave(ctx context.Context, sessions []signin.Session, form map[string]string) (l leave, sure bool, err error) {
 	clientID := form["client_id"]
 	if hint := form["id_token_hint"]; hint != "" && len(hint) <= maxToken {
 		c := new(claims)
@@ -86,25 +87,31 @@ func (a *Authority) readLeave(ctx context.Context, r *rest.Request, form map[str
 		}
 		// A token that has ended says as well as another who was signed in.
 		if why == "" && c.TID == a.names.Tenant && c.IdTyp == "" && az.IsGUID(c.Aud) && (clientID == "" || strings.EqualFold(clientID, c.Aud)) {
-			clientID, l.User = c.Aud, c.OID
-			sessions, err := a.signin.Sessions(ctx, r)
-			if err != nil {
-				return l, false, err
-			}
+			clientID = c.Aud
 			for _, s := range sessions {
 				sure = sure || s.ID == c.SID && s.User == c.OID
 			}
+			l.User = among(sessions, c.OID)
 		}
 	}
 	if l.User == "" && form["logout_hint"] != "" {
 		if o, ok, err := a.dir.UserByUPN(ctx, form["logout_hint"]); err != nil {
 			return l, false, err
 		} else if ok {
-			l.User = o.ID
+			l.User = among(sessions, o.ID)
 		}
 	}
 	l.After, err = a.afterLogout(ctx, clientID, form["post_logout_redirect_uri"], form["state"])
 	return l, sure, err
+}
+
+// among returns a person who is signed in in the browser, "" for anybody else:
+// to end nobody's session and say "you are signed out" would be a lie.
+func among(sessions []signin.Session, user string) string {
+	if slices.ContainsFunc(sessions, func(s signin.Session) bool { return s.User == user }) {
+		return user
+	}
+	return ""
 }
 
 // afterLogout is where the browser goes: only to an address that the client

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/directory"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -69,14 +70,23 @@ func (a *Authority) newFamily(g *grant, f familyFacts) (store.TokenFamily, error
 		Expires: az.MicrosOf(a.clock().Add(life))}, nil
 }
 
-// beginFamily stores a new family and returns its first token.
+// beginFamily stores a new family and returns its first token. There is none
+// where the family is bound to a session that has ended: an access token holds
+// a little longer than the sign-in, and nothing that lasts may come of it.
 func (a *Authority) beginFamily(ctx context.Context, g *grant, f familyFacts, bound bool) (string, error) {
 	fam, err := a.newFamily(g, f)
 	if err != nil {
 		return "", err
 	}
 	fam.Bound = bound
-	if err := a.store.Write(ctx, func(tx *store.Tx) error { return tx.AddTokenFamily(fam) }); err != nil {
+	stands := false
+	err = a.store.Write(ctx, func(tx *store.Tx) (err error) {
+		if stands, err = f.By.stands(tx); err != nil || bound && !stands {
+			return err
+		}
+		return tx.AddTokenFamily(fam)
+	})
+	if err != nil || bound && !stands {
 		return "", err
 	}
 	return a.refreshText(fam.ID, fam.N), nil
@@ -149,11 +159,17 @@ func (a *Authority) shares(ctx context.Context, g *grant, owner string) (bool, e
 	if owner == g.Client.AppID {
 		return true, nil
 	}
-	if !g.Client.Principal.FirstParty {
+	if !isFamily(g.Client) {
 		return false, nil
 	}
 	c, ok, err := a.dir.Client(ctx, owner)
-	return ok && err == nil && c.Principal != nil && c.Principal.FirstParty, err
+	return ok && err == nil && isFamily(c), err
+}
+
+// isFamily tells the platform's clients from its resources, in whose name no
+// token is had.
+func isFamily(c *directory.Client) bool {
+	return c.Principal != nil && c.Principal.FirstParty && c.Facts().PublicClient
 }
 
 // verdict is what is done with a refresh token that holds.

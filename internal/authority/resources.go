@@ -149,6 +149,9 @@ func (a *Authority) target(ctx context.Context, name string) (target, error) {
 			if err != nil {
 				return target{}, err
 			}
+			if ok && c.Principal != nil && !c.Principal.Enabled {
+				return target{}, oauthError(az.Invalid, "invalid_resource", 500014, "The service principal for resource '%s' is disabled: an administrator of this tenant has disabled the application.", printable(name))
+			}
 			if ok {
 				t.SP = c.Principal
 			}

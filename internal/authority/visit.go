@@ -60,6 +60,11 @@ func (a *Authority) errorPage(r *rest.Request, err error) *rest.Reply {
 // authorize serves the endpoint where a person's sign-in begins and ends.
 func (a *Authority) authorize(ep endpoint) func(context.Context, *rest.Request) (any, error) {
 	return a.page(func(ctx context.Context, r *rest.Request) (*rest.Reply, error) {
+		// Before anything is sent to a path that a stranger wrote: browsers take
+		// /\name for another host.
+		if _, err := a.tenantOf(r.PathValue("tenant")); err != nil {
+			return nil, requestTenant(err)
+		}
 		if r.Method == http.MethodPost {
 			// Sessions' cookies don't come with a form of another site, but with
 			// the request that follows a redirect.
@@ -247,19 +252,26 @@ func (v *visit) ticket(ctx context.Context, mfa bool) (s signin.Session, reply *
 	if err != nil {
 		return s, nil, err
 	}
-	age := v.a.clock().Sub(s.AuthTime)
+	return s, nil, v.satisfies(signedBy(s, v.q.Peer), mfa)
+}
+
+// satisfies says whether a sign-in is as new and as strong as was asked for.
+func (v *visit) satisfies(by signed, mfa bool) error {
+	age := v.a.clock().Sub(by.At.Time())
 	if v.q.prompts("login") && age > freshFor || v.q.MaxAge >= 0 && age > freshFor+time.Duration(v.q.MaxAge)*time.Second {
-		return s, nil, oauthError(az.Invalid, "login_required", 50058, "The person did not sign in again, as the application asked.")
+		return oauthError(az.Invalid, "login_required", 50058, "The person did not sign in again, as the application asked.")
 	}
-	if mfa && !s.MFA() {
-		return s, nil, v.a.tooWeak(v.q.Claims)
+	if mfa && !by.mfa() {
+		return v.a.tooWeak(v.q.Claims)
 	}
-	return s, nil, nil
+	return nil
 }
 
 // fitting are the sessions that a request without questions may use.
 func (v *visit) fitting(ctx context.Context, all []signin.Session) (out []signin.Session, tooOld bool, err error) {
 	for _, s := range all {
+		old := v.q.MaxAge >= 0 && v.a.clock().Sub(s.AuthTime) > time.Duration(v.q.MaxAge)*time.Second
+		tooOld = tooOld || old // whoever it is: the pages must not bring this one back unasked
 		if v.q.SID != "" && s.ID != v.q.SID {
 			continue
 		}
@@ -272,11 +284,9 @@ func (v *visit) fitting(ctx context.Context, all []signin.Session) (out []signin
 				continue
 			}
 		}
-		if v.q.MaxAge >= 0 && v.a.clock().Sub(s.AuthTime) > time.Duration(v.q.MaxAge)*time.Second {
-			tooOld = true
-			continue
+		if !old {
+			out = append(out, s)
 		}
-		out = append(out, s)
 	}
 	return out, tooOld, nil
 }

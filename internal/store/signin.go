@@ -57,6 +57,12 @@ func (s *Store) SignInSessionsOf(ctx context.Context, user string) ([]SignInSess
 	return out, err
 }
 
+// SignInSessionStands reports whether a person's session has not ended.
+func (tx *Tx) SignInSessionStands(user, id string) (bool, error) {
+	var found string
+	return tx.row(`select id from signin_sessions where id = $1 and user_id = $2 and ends > $3 and used + idle > $3`, []any{id, user, int64(tx.now)}, &found)
+}
+
 // AddSignInSession begins a session and sweeps those that ended by time.
 func (tx *Tx) AddSignInSession(s SignInSession) error {
 	return tx.execAll(
