@@ -59,7 +59,7 @@ conformance: build ## Microsoft's clients and PostgreSQL's own against the binar
 	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
 	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'
 
-bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac growth)
+bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac people graph front growth)
 	@scripts/need.sh postgres psql
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-floor ./bench/floor
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-bench ./bench

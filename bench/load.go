@@ -38,6 +38,12 @@ type load struct {
 	Time     time.Duration `json:"time"`
 	PIDs     []int         `json:"pids"`     // whose processor time is counted
 	Identity string        `json:"identity"` // a resource: Addr and the request are the identity endpoint's, PIDs the parent's
+
+	Values  string    `json:"values,omitempty"` // a file of lines: "{v}" in a request becomes one of them, and each is used once
+	Carry   bool      `json:"carry,omitempty"`  // what is caught in a reply takes the place of the value, which is never used up then
+	Between [2]string `json:"between"`          // what is caught stands between these, in the body or the Location
+	Keep    string    `json:"keep,omitempty"`   // the file for what was caught
+	Status  int       `json:"status,omitempty"` // of a good reply; 0: any 2xx
 }
 
 // result is what one load found; times in microseconds.
@@ -152,15 +158,24 @@ type lane struct {
 	first  string
 	body   string
 	err    error
+
+	values []string // this connection's part of Values
+	at     int      // the next of them
+	place  string   // Location of the latest reply
+	caught []string
 }
 
 func (l *load) drive() (result, error) {
 	d := &driver{load: l, start: make(chan struct{})}
 	lanes := make([]*lane, l.Conns)
+	values, err := l.deal()
+	if err != nil {
+		return result{}, err
+	}
 	var done sync.WaitGroup
 	d.ready.Add(l.Conns)
 	for i := range lanes {
-		lanes[i] = &lane{d: d, rng: rand.New(rand.NewPCG(uint64(i), 1)), took: make([]float64, 0, 1<<16)}
+		lanes[i] = &lane{d: d, rng: rand.New(rand.NewPCG(uint64(i), 1)), took: make([]float64, 0, 1<<16), values: values[i]}
 		done.Go(lanes[i].run)
 	}
 	d.ready.Wait()
@@ -170,7 +185,39 @@ func (l *load) drive() (result, error) {
 	done.Wait()
 	took := time.Since(began)
 	used := processorTime(l.PIDs) - cpu
+	if l.Keep != "" {
+		var all []string
+		for _, n := range lanes {
+			all = append(all, n.caught...)
+		}
+		if err := os.WriteFile(l.Keep, []byte(strings.Join(all, "\n")), 0o600); err != nil {
+			return result{}, err
+		}
+	}
 	return collect(lanes, took, used)
+}
+
+// deal gives each connection its part of the values.
+func (l *load) deal() ([][]string, error) {
+	out := make([][]string, l.Conns)
+	if l.Values == "" {
+		return out, nil
+	}
+	text, err := os.ReadFile(l.Values)
+	if err != nil {
+		return nil, err
+	}
+	all := strings.Fields(string(text))
+	if len(all) < 2*l.Conns {
+		return nil, fmt.Errorf("%d values are too few for %d connections", len(all), l.Conns)
+	}
+	for i, v := range all {
+		if len(v) != len(all[0]) { // the requests' Content-Length stands
+			return nil, errors.New("the values differ in length")
+		}
+		out[i%l.Conns] = append(out[i%l.Conns], v)
+	}
+	return out, nil
 }
 
 func collect(lanes []*lane, took, used time.Duration) (result, error) {
@@ -206,7 +253,7 @@ func (n *lane) run() {
 	n.err = n.connect()
 	if n.err == nil && !n.d.Each {
 		_, n.err = n.one(n.request())
-		n.failed, n.first = 0, ""
+		n.failed, n.first, n.caught = 0, "", nil
 	}
 	n.d.ready.Done()
 	<-n.d.start
@@ -258,6 +305,9 @@ func (n *lane) request() []byte {
 		text = n.d.Requests[n.rng.IntN(len(n.d.Requests))]
 	}
 	n.buf = n.buf[:0]
+	if n.values != nil {
+		return n.withValue(text)
+	}
 	if n.d.Names == 0 {
 		return append(n.buf, text...)
 	}
@@ -276,6 +326,19 @@ func (n *lane) request() []byte {
 	return n.buf
 }
 
+// withValue puts the next value into a request; nil when all were used.
+func (n *lane) withValue(text string) []byte {
+	if n.d.Carry {
+		n.at %= len(n.values)
+	} else if n.at == len(n.values) {
+		return nil
+	}
+	before, after, _ := strings.Cut(text, "{v}")
+	n.buf = append(append(append(n.buf, before...), n.values[n.at]...), after...)
+	n.at++
+	return n.buf
+}
+
 func secretName(i int) string { return "s" + strconv.Itoa(1000000 + i)[1:] }
 
 // one sends a request and reads its reply.
@@ -288,14 +351,37 @@ func (n *lane) one(req []byte) (time.Time, error) {
 	if err != nil {
 		return now, fmt.Errorf("a reply could not be read: %w", err)
 	}
-	if status/100 != 2 {
+	if good := status == n.d.Status || n.d.Status == 0 && status/100 == 2; !good || !n.catch(body) {
 		if n.failed++; n.first == "" {
-			n.first = strconv.Itoa(status) + " " + string(body)
+			n.first = strconv.Itoa(status) + " " + n.place + " " + string(body)
 		}
 	} else if n.body == "" {
 		n.body = string(body)
 	}
 	return now, nil
+}
+
+// catch takes what the load asks for out of a reply; false if it is not there.
+func (n *lane) catch(body []byte) bool {
+	if n.d.Between[0] == "" {
+		return true
+	}
+	text := body
+	if n.place != "" {
+		text = []byte(n.place)
+	}
+	_, rest, ok := bytes.Cut(text, []byte(n.d.Between[0]))
+	value, _, end := bytes.Cut(rest, []byte(n.d.Between[1]))
+	if !ok || !end {
+		return false
+	}
+	if n.d.Carry {
+		n.values[n.at-1] = string(value)
+	}
+	if n.d.Keep != "" {
+		n.caught = append(n.caught, string(value))
+	}
+	return true
 }
 
 // reply reads one HTTP/1.1 reply; the body is good until the next one.
@@ -309,6 +395,7 @@ func (n *lane) reply() (status int, body []byte, err error) {
 	}
 	status, _ = strconv.Atoi(string(line[9:12]))
 	length, chunked := 0, false
+	n.place = ""
 	for {
 		if line, err = n.r.ReadSlice('\n'); err != nil {
 			return 0, nil, err
@@ -322,6 +409,10 @@ func (n *lane) reply() (status int, body []byte, err error) {
 			}
 		} else if v, ok := header(line, "transfer-encoding:"); ok {
 			chunked = v == "chunked"
+		} else if n.d.Status/100 == 3 {
+			if v, ok := header(line, "location:"); ok {
+				n.place = v
+			}
 		}
 	}
 	if chunked {

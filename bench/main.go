@@ -35,6 +35,9 @@ func parts() []part {
 		{"pg", "PostgreSQL through the gateway: queries, logins, idle sessions", pgPart},
 		{"start", "starts of a plane and of an app", startPart},
 		{"rbac", "decisions in memory", rbacPart},
+		{"people", "sign-in, and tokens for people: authorization code, refresh, on behalf of", peoplePart},
+		{"graph", "Microsoft Graph over 100,000 people and 10,000 groups", graphPart},
+		{"front", "built-in authentication in front of an app", frontPart},
 		{"growth", "what a hundred times the data costs; revocation on two planes", growthPart},
 	}
 }
@@ -66,7 +69,9 @@ func dispatch(args []string) error {
 		case "load": // under hawser run, or alone
 			return loadMain(args[1:])
 		case "sign":
-			return signMain()
+			return limitMain(signOnce)
+		case "hash":
+			return limitMain(hashOnce)
 		case "save":
 			return saveBaseline("bench/out", "bench/BASELINE.md")
 		}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/argon2"
 )
 
 // spireCached is what a SPIRE agent gives of a cached JWT-SVID on the
@@ -158,8 +160,11 @@ func (b *bench) coldTokens(p *plane) error {
 }
 
 // signLimit is how many RSA signatures a second all cores make.
-func (b *bench) signLimit() (result, error) {
-	out, err := b.output(b.self, "sign")
+func (b *bench) signLimit() (result, error) { return b.coreLimit("sign") }
+
+// coreLimit runs one piece of work on all cores, in a process of its own.
+func (b *bench) coreLimit(what string) (result, error) {
+	out, err := b.output(b.self, what)
 	if err != nil {
 		return result{}, err
 	}
@@ -167,8 +172,27 @@ func (b *bench) signLimit() (result, error) {
 	return r, json.Unmarshal([]byte(out), &r)
 }
 
-func signMain() error {
+// signOnce makes one RS256 signature.
+func signOnce() (func() error, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	hash := sha256.Sum256([]byte("payload"))
+	return func() error {
+		_, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, hash[:])
+		return err
+	}, err
+}
+
+// hashOnce is argon2id as passwords are hashed: 19 MiB, two passes, one lane.
+func hashOnce() (func() error, error) {
+	return func() error {
+		argon2.IDKey([]byte(crowdPassword), []byte("0123456789abcdef"), 2, 19<<10, 1, 32)
+		return nil
+	}, nil
+}
+
+// limitMain does the work on all cores for a second.
+func limitMain(prepare func() (func() error, error)) error {
+	once, err := prepare()
 	if err != nil {
 		return err
 	}
@@ -178,9 +202,8 @@ func signMain() error {
 	var wg sync.WaitGroup
 	for i := range counts {
 		wg.Go(func() {
-			hash := sha256.Sum256([]byte{byte(i)})
 			for time.Now().Before(end) {
-				if _, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, hash[:]); err != nil {
+				if once() != nil {
 					return
 				}
 				counts[i]++

@@ -21,6 +21,8 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -35,11 +37,12 @@ func main() {
 	}
 }
 
-// start serves "bare", "token FILE" (a cached reply) or "secret N FILE CERT
+// start serves "bare", "token FILE" (a cached reply), "secret N FILE CERT
 // TOKENS" (N sealed values, a reply to make of each, the certificate to
-// write, and a file of good tokens).
+// write, and a file of good tokens), "sized CERT" (/N is a reply of N bytes),
+// "app" (a small one, on PORT) or "proxy URL CERT".
 func start(args []string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:"+port(args))
 	if err != nil {
 		return err
 	}
@@ -65,9 +68,67 @@ func start(args []string) error {
 		if err != nil {
 			return err
 		}
-		return serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.X25519}}), h)
+		return serveTLS(l, cert, h)
+	case len(args) == 2 && args[0] == "sized":
+		cert, err := leaf(args[1])
+		if err != nil {
+			return err
+		}
+		return serveTLS(l, cert, http.HandlerFunc(sized))
+	case len(args) == 1 && args[0] == "app":
+		return serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w, 300) }))
+	case len(args) == 3 && args[0] == "proxy":
+		to, err := url.Parse(args[1])
+		if err != nil {
+			return err
+		}
+		cert, err := leaf(args[2])
+		if err != nil {
+			return err
+		}
+		return serveTLS(l, cert, plainProxy(to))
 	}
-	return errors.New("usage: bare | token FILE | secret N FILE CERT TOKENS")
+	return errors.New("usage: bare | token FILE | secret N FILE CERT TOKENS | sized CERT | app | proxy URL CERT")
+}
+
+// port is the one that an app was told to listen on; any other server takes a
+// free one.
+func port(args []string) string {
+	if p := os.Getenv("PORT"); len(args) == 1 && args[0] == "app" && p != "" {
+		return p
+	}
+	return "0"
+}
+
+func serveTLS(l net.Listener, cert tls.Certificate, h http.Handler) error {
+	return serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, CurvePreferences: []tls.CurveID{tls.X25519}}), h)
+}
+
+// maxSized bounds a reply of the sized server.
+const maxSized = 4 << 20
+
+var filler = []byte(strings.Repeat("a", maxSized))
+
+func sized(w http.ResponseWriter, r *http.Request) {
+	n, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+	if err != nil || n < 0 || n > maxSized {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	answer(w, n)
+}
+
+func answer(w http.ResponseWriter, n int) {
+	w.Header()["Content-Type"] = jsonType
+	w.Header()["Content-Length"] = []string{strconv.Itoa(n)}
+	_, _ = w.Write(filler[:n])
+}
+
+// plainProxy is the standard library's, with as many connections kept as there
+// are clients.
+func plainProxy(to *url.URL) http.Handler {
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 128, DisableCompression: true}}
 }
 
 func serve(l net.Listener, h http.Handler) error {
