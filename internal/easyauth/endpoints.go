@@ -109,6 +109,10 @@ func (v *visit) refresh() {
 		v.page(http.StatusUnauthorized, "Sign-in needed", "There is no sign-in that could be renewed.")
 		return
 	}
+	if c.cookie && !v.ownPage() {
+		v.page(http.StatusForbidden, "Not from here", "A page of another site asked to renew this sign-in.")
+		return
+	}
 	if err := v.admit(c); err != nil {
 		v.refuse(err)
 		return
@@ -123,23 +127,9 @@ func (v *visit) refresh() {
 		return
 	}
 	if c.cookie {
-		v.sameCookies(s.Gone)
+		v.setSession(c.ticket.id, c.ticket.binding, s.Gone) // the same, for longer
 	}
 	v.json(http.StatusOK, struct{}{})
-}
-
-// sameCookies lets the browser keep its session for longer.
-func (v *visit) sameCookies(gone az.Micros) {
-	var id, binding string
-	for _, c := range v.r.Cookies() {
-		switch c.Name {
-		case sessionCookie:
-			id = c.Value
-		case bindingCookie:
-			binding = c.Value
-		}
-	}
-	v.setSession(id, binding, gone)
 }
 
 // renew gets new tokens for a session, once however many ask at a time on

@@ -103,7 +103,9 @@ type visit struct {
 	ctx   context.Context
 	site  *Site
 	set   *settings
-	host  string // host[:port] as browsers see it
+	own   string // host[:port] of the app on this plane
+	host  string // as browsers see it: the same, or what a trusted proxy says
+	began time.Time
 	who   *caller
 	zumo  string // the X-ZUMO-AUTH that came
 	route string // for metrics
@@ -117,7 +119,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := f.cfg.Clock()
 	correlation := az.NewGUID()
 	ctx := az.WithCorrelation(r.Context(), correlation)
-	v := &visit{f: f, w: newWriter(w), r: r, ctx: ctx, route: "front"}
+	v := &visit{f: f, w: newWriter(w), r: r, ctx: ctx, began: began, route: "front"}
 	defer func() {
 		took := f.cfg.Clock().Sub(began)
 		f.cfg.Served("sites", v.route, v.w.status, took)
@@ -131,6 +133,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (v *visit) serve() {
 	if v.r.Method == http.MethodConnect || v.r.Method == http.MethodTrace {
 		v.page(http.StatusMethodNotAllowed, "Method not allowed", "The method of the request is not served here.")
+		return
+	}
+	if u := v.r.URL; u.Opaque != "" || u.Path != "" && u.Path[0] != '/' {
+		v.page(http.StatusBadRequest, "The address cannot be read", "A request names a path that begins with '/'.")
 		return
 	}
 	name := v.f.cfg.Names.Classify(v.r.Host)
@@ -150,7 +156,8 @@ func (v *visit) serve() {
 		v.page(http.StatusForbidden, "This app is stopped", "Somebody stopped it; start it to use it.")
 		return
 	}
-	v.host = v.f.hostOf(v.r, v.set, name)
+	v.own = v.f.ownHost(v.r, name)
+	v.host = v.hostOf()
 	v.zumo = strip(v.r.Header)
 	if !v.set.Enabled {
 		v.route = "app"
@@ -227,19 +234,27 @@ func (v *visit) secure() bool {
 	return v.r.TLS != nil
 }
 
-// hostOf is the host that browsers know the app by: its name here, or what a
-// proxy in front says, where the settings name one. Whatever it says, a sign-in
-// only comes back to an address that is registered.
-func (f *Front) hostOf(r *http.Request, s *settings, name az.Host) string {
-	if s.ProxyHost != "" {
-		if h := strings.ToLower(r.Header.Get(s.ProxyHost)); hostForm.MatchString(h) {
+// ownHost is the host that the app has on this plane.
+func (f *Front) ownHost(r *http.Request, name az.Host) string {
+	if !name.Azure {
+		return f.cfg.Names.HostPort(f.cfg.Names.Of(az.SurfaceSites, name.Name))
+	}
+	if h := strings.ToLower(r.Host); hostForm.MatchString(h) {
+		return h
+	}
+	return strings.ToLower(name.Name + "." + name.Suffix)
+}
+
+// hostOf is the host that browsers know the app by: its own, or what a proxy in
+// front says, where the settings name one. Whatever it says, a sign-in only
+// comes back to an address that is registered, and the app's Host is its own.
+func (v *visit) hostOf() string {
+	if v.set.ProxyHost != "" {
+		if h := strings.ToLower(v.r.Header.Get(v.set.ProxyHost)); hostForm.MatchString(h) {
 			return h
 		}
 	}
-	if name.Azure {
-		return strings.ToLower(r.Host)
-	}
-	return f.cfg.Names.HostPort(f.cfg.Names.Of(az.SurfaceSites, name.Name))
+	return v.own
 }
 
 var hostForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$`)
@@ -254,7 +269,7 @@ func requestURI(u *url.URL) string {
 		p = "/" + p
 	}
 	if u.RawQuery != "" {
-		p += "?" + u.RawQuery
+		p += "?" + plainQuery(u.RawQuery)
 	}
 	return p
 }

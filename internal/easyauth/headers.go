@@ -11,8 +11,10 @@ import (
 // from every request, so that only the front can set them. Names are compared
 // as an app's server may see them: CGI, WSGI and PHP make one variable of
 // X-MS-Client and X_MS_Client, some of X.MS.Client too.
+// With them go those by which some apps are told another path or client.
 // Source: wire/app-settings.md §4.
-var reserved = []string{"x-ms-client-", "x-ms-token-", "x-zumo-", "x-ms-auth-", "disguised-host", "x-original-", "was-default-hostname", "client-ip", "x-forwarded-", "x-arr-"}
+var reserved = []string{"x-ms-client-", "x-ms-token-", "x-zumo-", "x-ms-auth-", "disguised-host", "x-original-", "was-default-hostname", "client-ip", "x-forwarded-", "x-arr-",
+	"x-rewrite-url", "x-real-ip", "x-client-ip", "http2-settings"}
 
 // harmless is a header of Azure's clients under a reserved prefix: their
 // correlation id.
@@ -24,7 +26,9 @@ func isReserved(name string) bool {
 		return false
 	}
 	switch name[0] | 0x20 { // what a reserved name begins with
-	case 'x', 'd', 'w', 'c':
+	case 'x', 'd', 'w', 'c', 'h':
+	case 'p', 'f': // what CGI would take for its own proxy; RFC 7239
+		return strings.EqualFold(name, "proxy") || strings.EqualFold(name, "forwarded")
 	default:
 		return false
 	}
@@ -89,8 +93,8 @@ func (v *visit) forward(in *http.Request, out *http.Request) {
 	if v.secure() {
 		h["X-Forwarded-Proto"] = []string{"https"}
 	}
-	h["X-Original-Host"] = []string{v.host}
-	h["Disguised-Host"] = []string{v.host}
+	h["X-Original-Host"] = []string{v.own}
+	h["Disguised-Host"] = []string{v.own}
 	h["X-Original-Url"] = []string{requestURI(in.URL)}
 	if v.site != nil {
 		v.principalHeaders(h)

@@ -126,9 +126,7 @@ func (v *visit) still(ctx context.Context) bool {
 	if n.set, err = parse(v.f.cfg.Names, site.Auth); err != nil || !n.set.Enabled {
 		return false
 	}
-	if n.set.Action == Anonymous || n.set.excluded(v.r.URL) {
-		return true
-	}
+	// Also where strangers are let in: the app was told whose request it is.
 	if s := v.who.session; s != nil {
 		now, err := v.f.open(ctx, s.Key)
 		if err != nil {
@@ -140,7 +138,7 @@ func (v *visit) still(ctx context.Context) bool {
 		if c, err := n.stands(now, false); err != nil || c == nil {
 			return err != nil
 		}
-	} else if alive, err := v.f.principalStands(ctx, v.who.principal); err != nil || !alive {
+	} else if alive, err := v.f.principalStands(ctx, v.who.principal, v.began); err != nil || !alive {
 		return err != nil
 	}
 	return n.admitted(ctx, v.who)

@@ -1,9 +1,14 @@
 package easyauth
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 )
+
+// alike are what Unicode's compatibility forms, or a code page, make a dot, a
+// slash, a backslash, a percent sign or a semicolon of.
+const alike = "\u2024\u2025\u2026\u2044\u2215\u2216\u29f5\u29f8\u29f9\ufe30\ufe52\ufe54\ufe68\ufe6a\uff05\uff0e\uff0f\uff1b\uff3c\uff61"
 
 // plainPath reports whether a path means the same to everybody who reads it.
 // A path that an app might read otherwise (dot segments, doubled or escaped
@@ -24,12 +29,33 @@ func plainPath(u *url.URL) bool {
 		}
 	}
 	for seg := range strings.SplitSeq(u.Path, "/") {
-		if seg == "." || seg == ".." {
+		if seg != "" && strings.Trim(seg, ". ") == "" { // some file systems drop dots and spaces at the end
 			return false
 		}
 	}
-	return !strings.ContainsFunc(u.Path, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffd })
+	return !strings.ContainsFunc(u.Path, func(r rune) bool {
+		return r < 0x20 || r == 0x7f || r == 0xfffd || r > 0x7f && strings.ContainsRune(alike, r)
+	})
 }
+
+// plainQuery escapes what would end a request line or a header before its time:
+// HTTP/2 brings addresses without a line around them.
+func plainQuery(q string) string {
+	if !strings.ContainsFunc(q, unprintable) {
+		return q
+	}
+	var b strings.Builder
+	for i := range len(q) {
+		if c := q[i]; c <= 0x20 || c == 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return r <= 0x20 || r == 0x7f }
 
 // validExclusion admits what excluded can match: a plain path, with a star at
 // its end for everything below. Source: App Service takes exact paths and

@@ -22,8 +22,12 @@ func (v *visit) identify() (*caller, error) {
 		if len(h) != 1 {
 			return nil, az.Errorf(az.Unauthorized, "invalid_request", "The request has several Authorization headers.")
 		}
-		if scheme, token, ok := strings.Cut(h[0], " "); ok && strings.EqualFold(scheme, "bearer") {
-			return v.bearer(strings.TrimSpace(token))
+		scheme, token := h[0], ""
+		if i := strings.IndexAny(scheme, " \t"); i >= 0 {
+			scheme, token = scheme[:i], strings.TrimSpace(scheme[i:])
+		}
+		if strings.EqualFold(scheme, "bearer") {
+			return v.bearer(token)
 		}
 	}
 	return v.find(false)
@@ -63,9 +67,9 @@ func (v *visit) judge(c *caller) (why, text string, err error) {
 	if c.cookie && !v.sameOrigin() {
 		return "a page of another site made the request", "This request came from a page of another site, so the sign-in of this browser was not used for it.", nil
 	}
-	if c.session == nil {
+	if app, token := c.application(); token {
 		for _, list := range [][]string{v.set.Clients, v.set.Applications} {
-			if len(list) > 0 && !slices.Contains(list, strings.ToLower(c.principal.AppID)) {
+			if len(list) > 0 && !slices.Contains(list, app) {
 				return "client application not allowed", "The application that got this token may not call this app. An administrator of the app can allow it in its authentication settings.", nil
 			}
 		}
@@ -109,6 +113,11 @@ func (v *visit) sameOrigin() bool {
 			return true
 		}
 	}
+	return v.ownPage()
+}
+
+// ownPage reports whether no page of another origin made a request.
+func (v *visit) ownPage() bool {
 	switch v.r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin", "none":
 		return true
@@ -121,7 +130,7 @@ func (v *visit) sameOrigin() bool {
 		return true
 	}
 	u, err := url.Parse(origin)
-	return err == nil && (strings.EqualFold(u.Host, v.host) || strings.EqualFold(u.Host, v.r.Host))
+	return err == nil && (u.Scheme == "https" || !v.secure()) && (strings.EqualFold(u.Host, v.host) || strings.EqualFold(u.Host, v.r.Host))
 }
 
 // refuse answers a request that was not let in: 401 for who is not known, 403

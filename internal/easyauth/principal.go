@@ -15,6 +15,7 @@ type caller struct {
 	claims    map[string]any
 	session   *session // nil for a bearer token
 	cookie    bool     // the session came by cookie, so a page elsewhere could use it
+	ticket    ticket   // what the session was found by
 }
 
 // claim is one entry of X-MS-CLIENT-PRINCIPAL and /.auth/me.
@@ -77,6 +78,21 @@ func claimText(v any) string {
 		return ""
 	}
 	return string(b)
+}
+
+// application is whose access token a caller came with, or opened a session
+// with, in small letters. token is false for a sign-in through the app itself,
+// whose id token names nobody else.
+func (c *caller) application() (id string, token bool) {
+	if c.session == nil {
+		return strings.ToLower(c.principal.AppID), true
+	}
+	for _, name := range []string{"azp", "appid"} {
+		if id, ok := c.claim(name); ok {
+			return strings.ToLower(id), true
+		}
+	}
+	return "", false
 }
 
 // claim is one of the caller's claims that is a text; there is none of nobody.

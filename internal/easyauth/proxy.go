@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +28,12 @@ const (
 	stallStep   = 15 * time.Second
 	dialTimeout = 3 * time.Second
 	// maxIdle bounds the connections kept to one process of an app.
-	maxIdle  = 128
+	maxIdle = 128
+	// keepIdle is how long. Source: Node ends what is idle for 5 s, so that a
+	// request sent on a connection kept for longer could meet its end.
+	keepIdle = 4 * time.Second
+	// lateBody bounds reading what a client still sends after the answer.
+	lateBody = 5 * time.Second
 	copySize = 32 << 10
 	// maxAnswerHeader bounds the headers of an app's answer. Source: App Service
 	// takes 64 KiB.
@@ -52,7 +58,7 @@ func newProxy(f *Front) *proxy {
 
 func transport(control func(network, address string) error) *http.Transport {
 	d := &net.Dialer{Timeout: dialTimeout, Control: dialControl(control)}
-	return &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: time.Minute,
+	return &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: keepIdle,
 		ResponseHeaderTimeout: answerTimeout, ExpectContinueTimeout: time.Second, DisableCompression: true,
 		TLSHandshakeTimeout: dialTimeout, MaxResponseHeaderBytes: maxAnswerHeader}
 }
@@ -68,6 +74,15 @@ func (v *visit) pass() {
 	ctx, done := v.f.live.begin(v)
 	defer done()
 	r := v.r.WithContext(context.WithValue(ctx, visitKey{}, v))
+	if !webSocket(r) {
+		r.Header.Del("Upgrade")
+	}
+	// The server's own limits are for short requests; a listener without any has
+	// none to be lifted. They are lifted here only: who is not let in, and the
+	// front's own endpoints, have no use for it.
+	_ = v.w.control.SetReadDeadline(time.Time{})
+	_ = v.w.control.SetWriteDeadline(time.Time{})
+	defer func() { _ = v.w.control.SetReadDeadline(time.Now().Add(lateBody)) }()
 	_ = v.w.control.EnableFullDuplex() // apps may answer before they have read all
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &body{ReadCloser: r.Body, w: v.w}
@@ -75,14 +90,23 @@ func (v *visit) pass() {
 	v.f.proxy.reverse.ServeHTTP(v.w, r)
 }
 
+// webSocket reports whether a request opens a WebSocket. No other protocol is
+// switched to: in a tunnel of clear-text HTTP/2 an app's server would read
+// whatever headers a stranger writes. Source: RFC 6455 §4.1.
+func webSocket(r *http.Request) bool {
+	up := r.Header["Upgrade"]
+	return len(up) == 1 && strings.EqualFold(up[0], "websocket") && r.Method == http.MethodGet && r.ContentLength == 0 && r.Header.Get("Sec-Websocket-Key") != ""
+}
+
 // rewrite makes the request that the app gets. ReverseProxy has taken out the
 // headers of the connection before, so none that is set here can be removed
 // by a client's Connection header.
 func rewrite(pr *httputil.ProxyRequest) {
 	v := pr.In.Context().Value(visitKey{}).(*visit)
-	pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "app" // RoundTrip finds the process
-	pr.Out.URL.Path, pr.Out.URL.RawPath, pr.Out.URL.RawQuery = pr.In.URL.Path, pr.In.URL.RawPath, pr.In.URL.RawQuery
-	pr.Out.Host = v.host
+	// RoundTrip finds the process. Nothing but path and query goes into the line.
+	pr.Out.URL = &url.URL{Scheme: "http", Host: "app", Path: pr.In.URL.Path, RawPath: pr.In.URL.RawPath,
+		RawQuery: plainQuery(pr.In.URL.RawQuery), ForceQuery: pr.In.URL.ForceQuery}
+	pr.Out.Host = v.own
 	v.forward(pr.In, pr.Out)
 	// Trailers come after the body. Those that were announced under reserved
 	// names are never passed on, nor are any others that such names hide behind.
@@ -90,13 +114,17 @@ func rewrite(pr *httputil.ProxyRequest) {
 	if pr.In.Trailer != nil && pr.Out.Body != nil {
 		pr.Out.Trailer = http.Header{}
 		for name := range pr.In.Trailer {
-			if !isReserved(name) {
+			if !isReserved(name) && !headOnly[name] {
 				pr.Out.Trailer[name] = nil
 			}
 		}
 		pr.Out.Body = &trailing{ReadCloser: pr.Out.Body, in: pr.In, out: pr.Out.Trailer}
 	}
 }
+
+// headOnly are headers that never come after a body: nobody checked them there.
+var headOnly = map[string]bool{"Authorization": true, "Cookie": true, "Host": true, "Forwarded": true, "Connection": true, "Upgrade": true,
+	"Expect": true, "Te": true, "Origin": true, "Content-Type": true}
 
 // trailing copies the announced trailers once the body has been read.
 type trailing struct {
@@ -194,8 +222,7 @@ func (v *visit) notUp(text string) {
 	v.show(http.StatusServiceUnavailable, p)
 }
 
-// writer is a reply whose deadline moves on while bytes flow. The server's own
-// limits are for short requests.
+// writer is a reply whose deadline moves on while bytes flow.
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -205,11 +232,7 @@ type writer struct {
 }
 
 func newWriter(w http.ResponseWriter) *writer {
-	out := &writer{ResponseWriter: w, control: http.NewResponseController(w)}
-	// A listener without deadlines has no limit to be lifted.
-	_ = out.control.SetReadDeadline(time.Time{})
-	_ = out.control.SetWriteDeadline(time.Time{})
-	return out
+	return &writer{ResponseWriter: w, control: http.NewResponseController(w)}
 }
 
 // Unwrap lets ReverseProxy flush and take over the connection.

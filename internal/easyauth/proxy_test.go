@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,18 +36,24 @@ func microsNow(r *rig) az.Micros { return az.MicrosOf(r.now()) }
 // raw sends a request as its bytes stand, over HTTP/1.1.
 func (r *rig) raw(text string) (string, net.Conn, *bufio.Reader) {
 	r.t.Helper()
-	c, err := tls.Dial("tcp", r.server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { _ = c.Close() })
-	_, _ = io.WriteString(c, strings.ReplaceAll(text, "{host}", r.host("app1")))
-	br := bufio.NewReader(c)
+	c, br := r.dial(r.t, text)
 	status, err := br.ReadString('\n')
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return status, c, br
+}
+
+// dial sends a request as its bytes stand and reads nothing.
+func (r *rig) dial(t testing.TB, text string) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := tls.Dial("tcp", r.server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_, _ = io.WriteString(c, strings.ReplaceAll(text, "{host}", r.host("app1")))
+	return c, bufio.NewReader(c)
 }
 
 // open lets everybody in, so that headers of strangers would reach the app.
@@ -400,18 +407,18 @@ func TestAnnounce(t *testing.T) {
 	}{
 		{"http://127.0.0.1:80", true, true}, {"http://localhost:8080", true, true}, {"http://[::1]:80", true, true},
 		{"http://127.0.0.1:80", false, false}, {"https://localhost:1", false, false}, {"http://[::ffff:127.0.0.1]:80", false, false},
-		{"http://10.1.2.3:80", false, true}, {"https://app.example.com:443", false, true}, {"https://203.0.113.9:443", false, true},
+		{"http://10.1.2.3:80", false, true}, {"http://10.1.2.4:80", false, false}, {"http://10.1.2.4:80", true, true}, {"http://[fd00:ec2::254]:80", true, false}, {"http://100.100.100.200:80", true, false}, {"https://app.example.com:443", false, true}, {"https://203.0.113.9:443", false, true},
 		{"http://203.0.113.9:80", false, false}, {"http://app.example.com:80", false, false}, {"http://169.254.169.254:80", false, false},
 		{"https://169.254.169.254:443", false, false}, {"http://0.0.0.0:80", true, false}, {"https://[fe80::1]:80", false, false}, {"https://[ff02::1]:80", false, false},
 		{"ftp://10.1.2.3:80", false, false}, {"http://10.1.2.3", false, false}, {"http://user@10.1.2.3:80", false, false}, {"http://10.1.2.3:80/path", false, false},
 		{"", true, false}, {"http://10.1.2.3:0", false, false}, {"https://0x7f.1:443", false, true}, // a name; it is looked at again when it is dialled
 	} {
-		err := r.Announce(context.Background(), site, Process{ID: az.NewGUID(), Address: c.address}, c.local)
+		err := r.Announce(context.Background(), site, Process{ID: az.NewGUID(), Address: c.address}, Announcer{Local: c.local, From: netip.MustParseAddr("::ffff:10.1.2.3")})
 		if (err == nil) != c.ok {
 			t.Errorf("%s local=%v: %v", c.address, c.local, err)
 		}
 	}
-	if err := r.Announce(context.Background(), site, Process{ID: az.NewGUID(), Address: "http://127.0.0.1:80", Machine: "a container"}, true); err == nil {
+	if err := r.Announce(context.Background(), site, Process{ID: az.NewGUID(), Address: "http://127.0.0.1:80", Machine: "a container"}, Announcer{Local: true}); err == nil {
 		t.Error("the loopback of another network namespace was taken")
 	}
 }
@@ -425,7 +432,7 @@ func TestRegisteredNameThatTurnsInward(t *testing.T) {
 	_, port, _ := net.SplitHostPort(inner.Listener.Addr().String())
 	r := plane(t)
 	r.openDoor()
-	err := r.Announce(context.Background(), az.MustParseID(siteID+"app1"), Process{ID: az.NewGUID(), Address: "https://localhost.:" + port}, false)
+	err := r.Announce(context.Background(), az.MustParseID(siteID+"app1"), Process{ID: az.NewGUID(), Address: "https://localhost.:" + port}, Announcer{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,14 +52,15 @@ const (
 // the secret, and ends a family of refresh tokens when one comes twice. That
 // the real one does so is shown where the real one runs.
 type authority struct {
-	t     testing.TB
-	key   *rsa.PrivateKey
-	clock func() time.Time
-	mu    sync.Mutex
-	codes map[string]code
-	fresh map[string]*family
-	burnt atomic.Int32 // families that ended by reuse
-	asked atomic.Int32
+	t      testing.TB
+	key    *rsa.PrivateKey
+	clock  func() time.Time
+	mu     sync.Mutex
+	codes  map[string]code
+	fresh  map[string]*family
+	burnt  atomic.Int32 // families that ended by reuse
+	asked  atomic.Int32
+	before func() // runs before a code is redeemed
 }
 
 type code struct {
@@ -133,6 +134,9 @@ func (a *authority) verify(_ context.Context, token string, want Expect) (Token,
 // RoundTrip is Config.Login: the token endpoint.
 func (a *authority) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.asked.Add(1)
+	if a.before != nil {
+		a.before()
+	}
 	if err := r.ParseForm(); err != nil {
 		return nil, err
 	}
@@ -317,7 +321,7 @@ func (r *rig) app(name string, h http.HandlerFunc) *httptest.Server {
 
 func (r *rig) announce(name, address string) {
 	r.t.Helper()
-	if err := r.Announce(context.Background(), az.MustParseID(siteID+name), Process{ID: az.NewGUID(), Address: address}, true); err != nil {
+	if err := r.Announce(context.Background(), az.MustParseID(siteID+name), Process{ID: az.NewGUID(), Address: address}, Announcer{Local: true}); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -37,6 +37,9 @@ const (
 	// maxTried bounds how many cookies of the session's name are looked at:
 	// a browser has one, another app of the plane may have added its own.
 	maxTried = 4
+	// maxSessions bounds what one person has open with one app: browsers and
+	// clients on every device, and no more than the store can do without.
+	maxSessions = 50
 	// secretBytes of randomness make an id that cannot be guessed.
 	secretBytes = 32
 	// maxTokens bounds what is kept of one session; headers must carry it.
@@ -84,10 +87,19 @@ func sessionPlace(key string, version int64) seal.Place {
 	return seal.Place{Table: "front_sessions", ID: key, Version: strconv.FormatInt(version, 10)}
 }
 
-// present returns the keys of the sessions that a request may mean.
-func (v *visit) present() (keys []string, cookie bool) {
+// ticket is what a session is found by.
+type ticket struct{ key, id, binding string }
+
+// String hides it.
+func (ticket) String() string { return az.Redacted }
+
+// GoString hides it.
+func (ticket) GoString() string { return az.Redacted }
+
+// present returns the sessions that a request may mean.
+func (v *visit) present() (all []ticket, cookie bool) {
 	if v.zumo != "" {
-		return []string{v.f.sessionKey(v.site.ID, v.zumo, "")}, false
+		return []ticket{{v.f.sessionKey(v.site.ID, v.zumo, ""), v.zumo, ""}}, false
 	}
 	var ids, bindings []string
 	for _, c := range v.r.Cookies() {
@@ -100,19 +112,19 @@ func (v *visit) present() (keys []string, cookie bool) {
 	}
 	for _, b := range bindings {
 		for _, id := range ids {
-			keys = append(keys, v.f.sessionKey(v.site.ID, id, b))
+			all = append(all, ticket{v.f.sessionKey(v.site.ID, id, b), id, b})
 		}
 	}
-	return keys, true
+	return all, true
 }
 
 // find opens the session that a request has; nil without an error if there is
 // none that stands. With renewable, one that has ended but can still be
 // renewed is found too.
 func (v *visit) find(renewable bool) (c *caller, err error) {
-	keys, cookie := v.present()
-	for _, key := range keys {
-		s, err := v.f.open(v.ctx, key)
+	all, cookie := v.present()
+	for _, t := range all {
+		s, err := v.f.open(v.ctx, t.key)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +133,7 @@ func (v *visit) find(renewable bool) (c *caller, err error) {
 		}
 		c, err := v.stands(s, renewable)
 		if c != nil {
-			c.cookie = cookie
+			c.cookie, c.ticket = cookie, t
 		}
 		if c != nil || err != nil {
 			return c, err
@@ -186,13 +198,14 @@ func (f *Front) personStands(ctx context.Context, s *session) (bool, error) {
 	return s.Created >= o.ValidFrom, nil
 }
 
-// principalStands reports whether the holder of a token is still there.
-func (f *Front) principalStands(ctx context.Context, p az.Principal) (bool, error) {
+// principalStands reports whether the holder of a token that was good at a time
+// is still there, and was not signed out everywhere since.
+func (f *Front) principalStands(ctx context.Context, p az.Principal, then time.Time) (bool, error) {
 	if err := f.cfg.Store.Fresh(ctx); err != nil {
 		return false, err
 	}
 	o, ok, err := f.cfg.Directory.Get(ctx, p.ObjectID)
-	return err == nil && ok && o.Enabled, err
+	return err == nil && ok && o.Enabled && o.ValidFrom <= az.MicrosOf(then), err
 }
 
 func (f *Front) callerOf(s *session) (*caller, error) {
@@ -242,6 +255,9 @@ func (v *visit) begin(t Token, tokens tokens, cookie bool) (id, binding string, 
 	s = &session{secrets: secrets{Claims: claims, Name: (&caller{principal: t.Principal, claims: t.Claims}).name()}}
 	s.Key, s.Version = v.f.sessionKey(v.site.ID, id, binding), 1
 	s.Site, s.Client, s.Person = v.site.ID.Key(), v.set.Client, t.Principal.ObjectID
+	// From when the request came, so that who is signed out everywhere while the
+	// tokens are fetched is out.
+	s.Created = az.MicrosOf(v.began)
 	v.ends(s, t.Principal.Expires)
 	if v.set.Store {
 		s.secrets.take(tokens)
@@ -251,7 +267,7 @@ func (v *visit) begin(t Token, tokens tokens, cookie bool) (id, binding string, 
 	if err := v.f.seal(s); err != nil {
 		return "", "", nil, err
 	}
-	err = v.f.cfg.Store.Write(v.ctx, func(tx *store.Tx) error { return tx.AddFrontSession(s.FrontSession) })
+	err = v.f.cfg.Store.Write(v.ctx, func(tx *store.Tx) error { return tx.AddFrontSession(s.FrontSession, maxSessions) })
 	return id, binding, s, err
 }
 
@@ -271,9 +287,9 @@ func (v *visit) setSession(id, binding string, gone az.Micros) {
 
 // dropSession ends the sessions that a request has, here and in the browser.
 func (v *visit) dropSession() error {
-	keys, _ := v.present()
-	for _, key := range keys {
-		if err := v.f.cfg.Store.Write(v.ctx, func(tx *store.Tx) error { return tx.DeleteFrontSession(key) }); err != nil {
+	all, _ := v.present()
+	for _, t := range all {
+		if err := v.f.cfg.Store.Write(v.ctx, func(tx *store.Tx) error { return tx.DeleteFrontSession(t.key) }); err != nil {
 			return err
 		}
 	}

@@ -167,8 +167,48 @@ type settings struct {
 // Check says whether an app's authsettingsV2 can be honoured by the plane of
 // these names; the error is a sentence for whoever wrote them.
 func Check(names az.Names, raw []byte) error {
-	_, err := parse(names, raw)
-	return err
+	if _, err := parse(names, raw); err != nil {
+		return err
+	}
+	var all any
+	if err := json.Unmarshal(objectOf(raw), &all); err != nil {
+		return bad("The authentication settings are not well-formed JSON.")
+	}
+	return onceEach(all)
+}
+
+// objectOf takes nothing for an empty object.
+func objectOf(raw []byte) []byte {
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return []byte("{}")
+	}
+	return raw
+}
+
+// onceEach refuses members that differ in case alone: one would be shown and
+// the other obeyed.
+func onceEach(v any) error {
+	switch x := v.(type) {
+	case map[string]any:
+		seen := make(map[string]bool, len(x))
+		for k, inner := range x {
+			f := strings.ToLower(k)
+			if seen[f] {
+				return bad("The authentication settings have a member twice, in capital and in small letters. Keep one.")
+			}
+			seen[f] = true
+			if err := onceEach(inner); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for _, inner := range x {
+			if err := onceEach(inner); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func parse(names az.Names, raw []byte) (*settings, error) {
@@ -176,9 +216,7 @@ func parse(names az.Names, raw []byte) (*settings, error) {
 		return nil, bad("The authentication settings are larger than %d bytes.", maxSettings)
 	}
 	var d document
-	if len(bytes.TrimSpace(raw)) == 0 {
-		raw = []byte("{}")
-	}
+	raw = objectOf(raw)
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, bad("The authentication settings do not have the shape of authsettingsV2: %s", shapeOf(err))
 	}

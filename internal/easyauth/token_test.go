@@ -323,7 +323,7 @@ func TestStoredSessionsAreSealed(t *testing.T) {
 	moved := row
 	id, binding := random(), random()
 	moved.Key = r.sessionKey(az.MustParseID(siteID+"app1"), id, binding)
-	r.write(func(tx *store.Tx) error { return tx.AddFrontSession(moved) })
+	r.write(func(tx *store.Tx) error { return tx.AddFrontSession(moved, maxSessions) })
 	if a := r.browser().get("/", "Cookie", sessionCookie+"="+id+"; "+bindingCookie+"="+binding); a.StatusCode == 200 {
 		t.Error("a row that was moved opens")
 	}

@@ -3,6 +3,7 @@ package easyauth
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -31,11 +32,17 @@ type Process struct {
 	Remove  bool   `json:"remove"`
 }
 
+// Announcer is where an announcement came from.
+type Announcer struct {
+	Local bool       // over this plane's local socket
+	From  netip.Addr // the address of the connection's other end
+}
+
 // Announce notes where a process of an app listens, or that it has ended. The
-// caller's right was checked. local says that the caller is on this machine;
-// only from there is a loopback address worth anything, and only from there is
-// it taken: this machine's loopback is not for others to reach through a plane.
-func (f *Front) Announce(ctx context.Context, site az.ID, p Process, local bool) error {
+// caller's right was checked. Loopback addresses are taken from this machine
+// only, and others without TLS only from the very address: what this plane can
+// reach is not for others to reach through it.
+func (f *Front) Announce(ctx context.Context, site az.ID, p Process, by Announcer) error {
 	if !az.IsGUID(p.ID) {
 		return bad("The property id must be a GUID.")
 	}
@@ -46,15 +53,29 @@ func (f *Front) Announce(ctx context.Context, site az.ID, p Process, local bool)
 	if err != nil {
 		return err
 	}
+	if !loopback && !by.Local && !by.at(p.Address) {
+		return az.Errorf(az.Invalid, "UpstreamNotReachable", "An http address is taken only from a program that has this address itself. Run hawser there, or give an https address: --upstream-address https://host:port.")
+	}
 	up := store.Upstream{Site: site.Key(), ID: strings.ToLower(p.ID), Address: p.Address}
 	if loopback {
-		if !local || p.Machine != "" && p.Machine != f.cfg.Machine {
+		if !by.Local || p.Machine != "" && p.Machine != f.cfg.Machine {
 			return az.Errorf(az.Invalid, "UpstreamNotReachable", "The address %s is on this program's own machine, where the plane cannot reach it. Give an address that it can: --upstream-address https://host:port.", p.Address)
 		}
 		up.Machine = f.cfg.Machine
 	}
 	stale := az.MicrosOf(f.cfg.Clock().Add(-staleAfter))
 	return f.cfg.Store.Write(ctx, func(tx *store.Tx) error { return tx.PutUpstream(up, stale, maxProcesses) })
+}
+
+// at reports whether an address may be a process's own as far as one can see:
+// https proves itself when it is dialled, by its certificate.
+func (by Announcer) at(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "https" {
+		return err == nil
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && by.From.IsValid() && ip.Unmap().WithZone("") == by.From.Unmap().WithZone("")
 }
 
 // checkAddress says what may be passed on to. A host name is looked at again
@@ -93,8 +114,21 @@ func private(ip netip.Addr) bool {
 
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-// farAddress refuses what is this machine's own, or its host's metadata.
+// notApps are networks in which no app is: clouds' metadata and host services
+// (AWS, Alibaba, Azure, Oracle), what IPv4 addresses hide behind (RFC 6052, RFC
+// 3056, RFC 4291 §2.5.5.1), and reserved ones (RFC 6890).
+var notApps = []netip.Prefix{netip.MustParsePrefix("fd00:ec2::/32"), netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("168.63.129.16/32"),
+	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("240.0.0.0/4")}
+
+// farAddress refuses what is this machine's own loopback, or its host's
+// metadata.
 func farAddress(ip netip.Addr) bool {
+	for _, p := range notApps {
+		if p.Contains(ip) {
+			return false
+		}
+	}
 	return ip.IsValid() && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() && !ip.IsLinkLocalMulticast() && !ip.IsMulticast() && !ip.IsUnspecified() &&
 		!ip.IsInterfaceLocalMulticast()
 }
@@ -111,10 +145,26 @@ func nearOnly(_, address string) error {
 
 func farOnly(_, address string) error {
 	ap, err := netip.ParseAddrPort(address)
-	if err != nil || !farAddress(ap.Addr().Unmap()) {
+	if err != nil || !farAddress(ap.Addr().Unmap()) || ownAddress(ap.Addr().Unmap()) {
 		return fmt.Errorf("%s is no address of the network", address)
 	}
 	return nil
+}
+
+// ownAddress reports whether an address is this machine's: what comes from the
+// machine itself passes firewalls, as what comes over loopback does. If nobody
+// can say, it is.
+func ownAddress(ip netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == ip.WithZone("") {
+			return true
+		}
+	}
+	return false
 }
 
 func dialControl(check func(network, address string) error) func(string, string, syscall.RawConn) error {

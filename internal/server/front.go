@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/hawser/hawser/internal/az"
@@ -35,9 +37,26 @@ func (s *Server) frontHooks(c site.Config) site.Config {
 			return az.Errorf(az.Invalid, "BadRequest", "The body must say id and address of a process.")
 		}
 		_, local := isLocal(ctx)
-		return s.parts.front.Announce(ctx, id, p, local)
+		return s.parts.front.Announce(ctx, id, p, easyauth.Announcer{Local: local, From: peerOf(ctx)})
 	}
 	return c
+}
+
+// peerKey marks the address of a connection's other end in a request's context.
+type peerKey struct{}
+
+// withPeer is a listener's ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if ap, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		return context.WithValue(ctx, peerKey{}, ap.Addr())
+	}
+	return ctx
+}
+
+// peerOf is the other end's address; none over the local socket.
+func peerOf(ctx context.Context) netip.Addr {
+	a, _ := ctx.Value(peerKey{}).(netip.Addr)
+	return a
 }
 
 func (s *Server) frontSite(ctx context.Context, name string) (*easyauth.Site, error) {

@@ -46,6 +46,7 @@ func (s *Server) listen(run context.Context) error {
 	}
 	srv := s.httpServer(h)
 	srv.TLSConfig = tlsConfig(get, s.cfg.Clock, "h2", "http/1.1")
+	srv.ConnContext = withPeer
 	s.serve(srv, s.https, true)
 	if err := s.listenLocal(h); err != nil {
 		return err

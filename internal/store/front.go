@@ -11,7 +11,7 @@ import (
 // Topics of what stands in front of apps.
 const (
 	TopicUpstream = "upstream"      // key: the site's folded id
-	TopicFront    = "front-session" // key: the session's
+	TopicFront    = "front-session" // key: the session's, or a site's folded id for all of its sessions
 )
 
 // Upstream is one process of an app that its front passes requests on to.
@@ -27,7 +27,7 @@ type Upstream struct {
 // Upstreams lists an app's processes, the newest first.
 func (s *Store) Upstreams(ctx context.Context, site string) ([]Upstream, error) {
 	var out []Upstream
-	err := s.rows(ctx, `select site, id, machine, address, since, seen from front_upstreams where site = $1 order by since desc, id`,
+	err := s.rows(ctx, `select site, id, machine, address, since, seen from front_upstreams where site = $1 and address <> '' order by since desc, id`,
 		[]any{site}, func(r *sql.Rows) error {
 			var u Upstream
 			err := r.Scan(&u.Site, &u.ID, &u.Machine, &u.Address, (*int64)(&u.Since), (*int64)(&u.Seen))
@@ -47,11 +47,16 @@ func (tx *Tx) PutUpstream(u Upstream, stale az.Micros, limit int) error {
 		return err
 	}
 	tx.changed(TopicUpstream, u.Site)
+	if u.Machine != "" {
+		if err := tx.takeAddress(u, stale); err != nil {
+			return err
+		}
+	}
 	if _, err := tx.exec(`delete from front_upstreams where site = $1 and seen < $2`, u.Site, int64(stale)); err != nil {
 		return err
 	}
 	var there int64
-	if _, err := tx.row(`select count(*) from front_upstreams where site = $1`, []any{u.Site}, &there); err != nil {
+	if _, err := tx.row(`select count(*) from front_upstreams where site = $1 and id <> $2`, []any{u.Site, u.ID}, &there); err != nil {
 		return err
 	}
 	if there >= int64(limit) {
@@ -60,6 +65,37 @@ func (tx *Tx) PutUpstream(u Upstream, stale az.Micros, limit int) error {
 	_, err = tx.exec(`insert into front_upstreams (site, id, machine, address, since, seen) values ($1, $2, $3, $4, $5, $6)
 		on conflict (site, id) do update set machine = excluded.machine, address = excluded.address, since = excluded.since, seen = excluded.seen`,
 		u.Site, u.ID, u.Machine, u.Address, int64(tx.now), int64(tx.now))
+	return err
+}
+
+// takeAddress takes an address of a machine's own from whoever was said to
+// listen there: only one process can, and it is the one that has come last. The
+// other's row stays without an address, so that its next word is not taken for
+// a newcomer's while that one is there.
+func (tx *Tx) takeAddress(u Upstream, stale az.Micros) error {
+	var lost, there int64
+	_, err := tx.row(`select count(*) from front_upstreams where site = $1 and id = $2 and address = ''`, []any{u.Site, u.ID}, &lost)
+	if err != nil {
+		return err
+	}
+	var sites []string
+	err = tx.rows(`select site from front_upstreams where machine = $1 and address = $2 and seen >= $3`, []any{u.Machine, u.Address, int64(stale)},
+		func(r *sql.Rows) error {
+			var site string
+			err := r.Scan(&site)
+			sites, there = append(sites, site), there+1
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	if lost > 0 && there > 0 {
+		return az.Errorf(az.Conflict, "Conflict", "Another program has taken the app's address on this machine. Start the app again, with another --port.")
+	}
+	for _, site := range sites {
+		tx.changed(TopicUpstream, site)
+	}
+	_, err = tx.exec(`update front_upstreams set address = '' where machine = $1 and address = $2`, u.Machine, u.Address)
 	return err
 }
 
@@ -79,7 +115,7 @@ type FrontSession struct {
 	Person  string // object id
 	Version int64
 	Sealed  []byte
-	Created az.Micros
+	Created az.Micros // what ended before counts against it
 	Used    az.Micros
 	Expires az.Micros // it lets nobody in after this
 	Gone    az.Micros // it cannot be renewed after this
@@ -101,15 +137,34 @@ func (s *Store) FrontSession(ctx context.Context, key string) (f FrontSession, o
 }
 
 // AddFrontSession keeps a new session, and drops a few that nobody can use
-// any more.
-func (tx *Tx) AddFrontSession(f FrontSession) error {
+// any more. Of those that its person has with the app, the newest stay.
+func (tx *Tx) AddFrontSession(f FrontSession, newest int) error {
 	tx.changed(TopicFront, f.Key)
 	if _, err := tx.exec(`delete from front_sessions where key in (select key from front_sessions where gone < $1 order by gone limit 100)`, int64(tx.now)); err != nil {
 		return err
 	}
 	_, err := tx.exec(`insert into front_sessions (`+frontColumns+`, refreshing) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)`,
-		f.Key, f.Site, f.Client, f.Person, f.Version, f.Sealed, int64(tx.now), int64(tx.now), int64(f.Expires), int64(f.Gone))
-	return err
+		f.Key, f.Site, f.Client, f.Person, f.Version, f.Sealed, int64(f.Created), int64(tx.now), int64(f.Expires), int64(f.Gone))
+	if err != nil {
+		return err
+	}
+	var old []string
+	err = tx.rows(`select key from front_sessions where site = $1 and person = $2 order by created desc, key limit 1000 offset $3`,
+		[]any{f.Site, f.Person, newest}, func(r *sql.Rows) error {
+			var key string
+			err := r.Scan(&key)
+			old = append(old, key)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	for _, key := range old {
+		if err := tx.DeleteFrontSession(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RenewFrontSession replaces what is sealed in a session, and its ends, if it
@@ -152,6 +207,7 @@ func (tx *Tx) DeleteFrontSession(key string) error {
 func (tx *Tx) DeleteFront(site string) error {
 	site = strings.ToLower(site)
 	tx.changed(TopicUpstream, site)
+	tx.changed(TopicFront, site) // a site's id stands for all of its sessions
 	if _, err := tx.exec(`delete from front_upstreams where site = $1`, site); err != nil {
 		return err
 	}

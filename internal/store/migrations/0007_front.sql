@@ -29,7 +29,7 @@ create table front_sessions (
   refreshing bigint not null
 );
 create index front_sessions_gone on front_sessions (gone);
-create index front_sessions_site on front_sessions (site);
+create index front_sessions_site on front_sessions (site, person, created);
 
 -- +goose Down
 drop table front_sessions;
