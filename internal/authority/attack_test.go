@@ -1,0 +1,497 @@
+package authority
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/directory"
+	"github.com/hawser/hawser/internal/guard"
+	"github.com/hawser/hawser/internal/store"
+)
+
+// What a stranger writes into the path of a form is not an address to go to.
+func TestStrangersPathsLeadNowhere(t *testing.T) {
+	p := onSQLite(t)
+	b := p.browser(t)
+	for _, word := range []string{`%5Cevil.example`, `%09%2Fevil.example`, `%2Fevil.example`, `%5C%5Cevil.example`, `x%0d%0aSet-Cookie:a=b`, `evil.example%2F..`, `nobody.example`} {
+		for _, rest := range []string{"/oauth2/v2.0/authorize", "/oauth2/authorize", "/oauth2/v2.0/logout"} {
+			req, err := http.NewRequest("POST", loginOrigin+"/"+word+rest, strings.NewReader("client_id=x&state=y"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			res, err := b.c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if to := res.Header.Get("Location"); res.StatusCode/100 != 4 || to != "" || res.Header.Get("Refresh") != "" {
+				t.Errorf("%s%s: %d to %q", word, rest, res.StatusCode, to)
+			}
+		}
+	}
+	// A real one goes to itself, with GET.
+	v := b.post(t, "/"+p.names.Tenant+"/oauth2/v2.0/authorize", url.Values{"client_id": {cli}, "redirect_uri": {loopback}, "prompt": {"none"}, "response_type": {"code"},
+		"scope": {"openid"}, "code_challenge": {challengeOf(testVerifier)}, "code_challenge_method": {"S256"}}, "https://app.example", "cross-site")
+	if v.param("error") != "login_required" {
+		t.Errorf("%s", v.url)
+	}
+}
+
+// clerk is somebody who may consent, and nothing else.
+func (p *plane) clerk(t testing.TB, oid string) {
+	t.Helper()
+	role := az.MustParseID("/subscriptions/" + p.names.Subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + az.NewGUID())
+	p.write(t, func(tx *store.Tx) error {
+		err := tx.PutResource(store.Resource{ID: role, ETag: "1", Body: []byte(`{"properties":{"roleName":"Clerk","permissions":[{"actions":["Hawser.Directory/*"]}]}}`)}, "")
+		if err != nil {
+			return err
+		}
+		return tx.PutResource(store.Resource{ID: az.Root.Child("providers", "Microsoft.Authorization", "roleAssignments", az.NewGUID()), ETag: "1",
+			Body: []byte(`{"properties":{"roleDefinitionId":"` + role.String() + `","principalId":"` + oid + `"}}`)}, "")
+	})
+	for a, want := range map[guard.Action]bool{actionConsent: true, actionAssign: false} {
+		if d, err := p.guard.Explain(context.Background(), oid, a, az.Root); err != nil || d.Allowed != want {
+			t.Fatalf("%s: %v %v", a.Name, d.Allowed, err)
+		}
+	}
+}
+
+// Whoever has a client of his own and may consent for everybody would have all
+// that anybody may, if the platform's scopes were among it.
+func TestConsentToThePlatformNeedsTheRightToHandOutRights(t *testing.T) {
+	p := onSQLite(t)
+	clerk, ann, boss := p.person(t, "clerk@hawser.localhost"), p.person(t, "ann@hawser.localhost"), p.person(t, "boss@hawser.localhost")
+	p.clerk(t, clerk.ID)
+	p.owner(t, boss.ID)
+	p.api(t, "orders", 2, nil, scope(scopeID, "Orders.Admin", "Admin"))
+	const userReadAll = "a154be20-db9c-4678-8ab7-66f6cc099a59"
+	c := p.register(t, "web", func(o *directory.Object) {
+		web(o)
+		o.Required = []directory.RequiredAccess{{Resource: directory.AppGraph, Access: []directory.RequiredRole{{ID: userReadAll, Type: "Scope"}}}}
+	})
+	grants := func(user string) (out []string) {
+		t.Helper()
+		list, err := p.dir.Grants(context.Background(), c.Principal.ID, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range list {
+			out = append(out, g.Scopes...)
+		}
+		return out
+	}
+	b := p.browser(t)
+	ask := func(b *browser, upn, scope string) view {
+		return b.signIn(t, b.get(t, p.authorizeURL(c.AppID, appCB, scope)), upn)
+	}
+	// Its own interface: the clerk may, for himself and for everybody.
+	v := ask(b, clerk.UPN, "api://orders/Orders.Admin")
+	if !v.has("consent") || !strings.Contains(v.body, `name="admin"`) {
+		t.Fatalf("%s\n%s", v.url, v.body)
+	}
+	// The platform's, for himself: like anybody, what people may consent to.
+	v = ask(b, clerk.UPN, "https://management.azure.com/user_impersonation")
+	if !v.has("consent") || strings.Contains(v.body, `name="admin"`) {
+		t.Fatalf("%s\n%s", v.url, v.body)
+	}
+	// For everybody: not by a field that the page did not have.
+	if v := b.submit(t, v, "consent", "answer", "accept", "admin", "1"); v.left || v.status != 403 || len(grants("")) != 0 {
+		t.Errorf("%d %s %v", v.status, v.url, grants(""))
+	}
+	if v := b.submit(t, v, "consent", "answer", "accept"); v.param("code") == "" || len(grants("")) != 0 || !slices.Contains(grants(clerk.ID), "user_impersonation") {
+		t.Errorf("for himself: %s %v", v.url, grants(clerk.ID))
+	}
+	// An administrators' scope of the platform: not for himself either.
+	if v := ask(b, clerk.UPN, "User.Read.All"); !strings.Contains(v.param("error_description"), "AADSTS90094") {
+		t.Errorf("%s\n%s", v.url, v.body)
+	}
+	to := "/" + p.names.Tenant + "/adminconsent?" + url.Values{"client_id": {c.AppID}, "redirect_uri": {appCB}}.Encode()
+	v = b.get(t, to)
+	if v.has("signin-pick") {
+		v = b.submit(t, v, "signin-pick", "account", clerk.ID)
+	}
+	if !strings.Contains(v.param("error_description"), "AADSTS90093") || len(grants("")) != 0 {
+		t.Errorf("%s\n%s", v.url, v.body)
+	}
+	// Who may hand out rights may.
+	o := p.browser(t)
+	v = o.submit(t, o.signIn(t, o.get(t, to), boss.UPN), "consent", "answer", "accept")
+	if v.param("admin_consent") != "True" || !slices.Contains(grants(ann.ID), "User.Read.All") {
+		t.Errorf("%s\n%s", v.url, v.body)
+	}
+}
+
+// What stands on the page is judged by what it is when it is accepted, for the
+// person who saw it.
+func TestConsentBetweenPageAndAnswer(t *testing.T) {
+	p := onSQLite(t)
+	ann, eve := p.person(t, "ann@hawser.localhost"), p.person(t, "eve@hawser.localhost")
+	read := scope(scopeID, "Orders.Read", "User")
+	api := p.api(t, "orders", 2, nil, read)
+	c := p.register(t, "web", web)
+	offer := func(s ...directory.Scope) {
+		p.write(t, func(tx *store.Tx) error {
+			o := *api.Application
+			o.Scopes = s
+			return p.dir.Update(tx, &o)
+		})
+	}
+	none := func(what string, v view) {
+		t.Helper()
+		list, err := p.dir.Grants(context.Background(), c.Principal.ID, ann.ID)
+		more, err2 := p.dir.Grants(context.Background(), c.Principal.ID, eve.ID)
+		if v.left || v.status/100 != 4 || err != nil || err2 != nil || len(list)+len(more) != 0 {
+			t.Errorf("%s: %d %s %v %v", what, v.status, v.url, list, more)
+		}
+	}
+	to := p.authorizeURL(c.AppID, appCB, "api://orders/Orders.Read")
+	b := p.browser(t)
+	v := b.signIn(t, b.get(t, to), ann.UPN)
+	admin := read
+	admin.Type = "Admin"
+	offer(admin)
+	none("made an administrators' scope", b.submit(t, v, "consent", "answer", "accept"))
+	off := read
+	off.Enabled = false
+	offer(off)
+	none("switched off", b.submit(t, v, "consent", "answer", "accept"))
+	other := scope("21111111-2222-3333-4444-555555555555", "Orders.Write", "User")
+	offer(other)
+	none("taken away", b.submit(t, v, "consent", "answer", "accept"))
+	offer(read)
+	// Ann's page, after Ann signed out and Eve in.
+	leave := b.get(t, "/"+p.names.Tenant+"/oauth2/v2.0/logout")
+	b.submit(t, leave, "leave", "answer", "accept")
+	eves := b.signIn(t, b.get(t, to), eve.UPN)
+	none("somebody else at the keyboard", b.submit(t, v, "consent", "answer", "accept"))
+	if got := b.submit(t, eves, "consent", "answer", "accept"); got.param("code") == "" {
+		t.Errorf("her own page: %s\n%s", got.url, got.body)
+	}
+	if list, err := p.dir.Grants(context.Background(), c.Principal.ID, ann.ID); err != nil || len(list) != 0 {
+		t.Errorf("Ann consented by Eve's hand: %v %v", list, err)
+	}
+}
+
+// A refresh token gives nothing that would not be given to somebody who signs
+// in now.
+func TestRefreshHonoursEveryWithdrawal(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	api := p.api(t, "orders", 2, nil, scope(scopeID, "Orders.Read", "User"))
+	native := p.register(t, "native", func(o *directory.Object) { o.NativeURIs, o.PublicClient = []string{"http://localhost"}, true })
+	b := p.browser(t)
+	set := func(id string, fn func(o *directory.Object)) func(*store.Tx) error {
+		return func(tx *store.Tx) error {
+			o, ok, err := p.dir.Get(context.Background(), id)
+			if err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			c := *o
+			fn(&c)
+			return p.dir.Update(tx, &c)
+		}
+	}
+	for _, x := range []struct {
+		name     string
+		client   registered // native if it is empty
+		withdraw func(c registered) (take, back func(*store.Tx) error)
+		want     int
+	}{
+		{"the person is disabled", registered{}, func(registered) (_, _ func(*store.Tx) error) {
+			return set(u.ID, func(o *directory.Object) { o.Enabled = false }), set(u.ID, func(o *directory.Object) { o.Enabled = true })
+		}, 50057},
+		{"the client is disabled", registered{}, func(c registered) (_, _ func(*store.Tx) error) {
+			return set(c.Principal.ID, func(o *directory.Object) { o.Enabled = false }), set(c.Principal.ID, func(o *directory.Object) { o.Enabled = true })
+		}, 7000112},
+		{"the resource is disabled", registered{}, func(registered) (_, _ func(*store.Tx) error) {
+			return set(api.Principal.ID, func(o *directory.Object) { o.Enabled = false }), set(api.Principal.ID, func(o *directory.Object) { o.Enabled = true })
+		}, 500011},
+		{"assignment is asked for", registered{}, func(registered) (_, _ func(*store.Tx) error) {
+			return set(api.Principal.ID, func(o *directory.Object) { o.Assigned = true }), set(api.Principal.ID, func(o *directory.Object) { o.Assigned = false })
+		}, 50105},
+		{"the client is no public one any more", registered{}, func(c registered) (_, _ func(*store.Tx) error) {
+			return set(c.Application.ID, func(o *directory.Object) { o.PublicClient, o.NativeURIs = false, nil }), set(c.Application.ID, func(o *directory.Object) { o.PublicClient, o.NativeURIs = true, []string{"http://localhost"} })
+		}, 7000218},
+		{"a server's client says it is public", p.register(t, "web", web), func(c registered) (_, _ func(*store.Tx) error) {
+			return set(c.Application.ID, func(o *directory.Object) { o.PublicClient = true }), nil
+		}, 7000218},
+		{"the scope is switched off", registered{}, func(registered) (_, _ func(*store.Tx) error) {
+			return set(api.Application.ID, func(o *directory.Object) { o.Scopes[0].Enabled = false }), set(api.Application.ID, func(o *directory.Object) { o.Scopes[0].Enabled = true })
+		}, 650053},
+		{"the consent is withdrawn", registered{}, func(c registered) (_, _ func(*store.Tx) error) {
+			return func(tx *store.Tx) error {
+				list, err := tx.Grants(store.GrantQuery{Client: c.Principal.ID})
+				for _, g := range list {
+					if err == nil {
+						err = tx.DeleteGrant(g)
+					}
+				}
+				return err
+			}, nil
+		}, 65001},
+		{"the service principal is deleted", p.register(t, "gone", web), func(c registered) (_, _ func(*store.Tx) error) {
+			return func(tx *store.Tx) error { return p.dir.Remove(tx, c.Principal.ID) }, nil
+		}, 7000229},
+	} {
+		c, redirect, secret := native, loopback, ""
+		if x.client.Client != nil {
+			c, redirect, secret = x.client, appCB, x.client.secret
+		}
+		p.grantFor(t, c, u.ID, api.AppID, "Orders.Read")
+		p.grantFor(t, c, u.ID, directory.AppGraph, "User.Read")
+		first := p.redeem(t, c.AppID, redirect, p.codeFor(t, b, u.UPN, p.authorizeURL(c.AppID, redirect, "api://orders/Orders.Read offline_access openid")), "client_secret", secret)
+		if first.status != 200 {
+			t.Fatalf("%s: %s", x.name, first)
+		}
+		take, back := x.withdraw(c)
+		p.write(t, take)
+		if x.want == 7000218 {
+			secret = ""
+		}
+		if r := p.refresh(t, c.AppID, first.text("refresh_token"), "", "client_secret", secret); r.code() != x.want {
+			t.Errorf("%s: %s", x.name, r)
+		}
+		if back == nil {
+			continue
+		}
+		p.write(t, back)
+		if r := p.refresh(t, c.AppID, first.text("refresh_token"), ""); r.status != 200 {
+			t.Errorf("%s, and not any more: %s", x.name, r)
+		}
+	}
+}
+
+// The platform's resources are nobody's clients.
+func TestNobodyRefreshesAsAResource(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	b := p.browser(t)
+	r := p.redeem(t, cli, loopback, p.codeFor(t, b, u.UPN, p.authorizeURL(cli, loopback, "openid offline_access")))
+	for _, app := range []string{directory.AppGraph, directory.AppARM, directory.AppKeyVault} {
+		if x := p.refresh(t, app, r.text("refresh_token"), "https://vault.azure.net/.default"); x.code() != 70000 {
+			t.Errorf("%s: %s", app, x)
+		}
+		if x := p.beginDeviceCode(t, "client_id", app); x.status == 200 {
+			t.Errorf("%s: %s", app, x)
+		}
+	}
+	if x := p.refresh(t, directory.AppPowerShell, r.text("refresh_token"), ""); x.status != 200 {
+		t.Errorf("the family: %s", x)
+	}
+}
+
+// A redirect URI that is taken away takes the codes with it that were sent there.
+func TestCodesOfARedirectURIThatWasTakenAway(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	c := p.register(t, "web", web)
+	p.grantFor(t, c, u.ID, directory.AppGraph, "User.Read")
+	code := p.codeFor(t, p.browser(t), u.UPN, p.authorizeURL(c.AppID, appCB, "User.Read"))
+	p.write(t, func(tx *store.Tx) error {
+		o := *c.Application
+		o.WebURIs = []string{"https://app.example/new"}
+		return p.dir.Update(tx, &o)
+	})
+	if r := p.redeem(t, c.AppID, appCB, code, "client_secret", c.secret); r.code() != 50011 {
+		t.Errorf("%s", r)
+	}
+}
+
+// What ends with a session is not begun after it.
+func TestNothingLastingComesOfAnEndedSession(t *testing.T) {
+	c := newChain(t, onSQLite(t))
+	b := c.browser(t)
+	one := c.userToken(t, b, "api://first/Use openid offline_access")
+	live := c.ask(t, behalfForm(c.first, one.text("access_token"), "api://next/Use offline_access openid"))
+	if live.text("refresh_token") == "" {
+		t.Fatal(live)
+	}
+	v := b.get(t, "/"+c.names.Tenant+"/oauth2/v2.0/logout")
+	b.submit(t, v, "leave", "answer", "accept")
+	if r := c.refresh(t, c.first.AppID, live.text("refresh_token"), "", "client_secret", c.first.secret); r.code() != 50173 {
+		t.Errorf("what was begun before: %s", r)
+	}
+	if r := c.ask(t, behalfForm(c.first, one.text("access_token"), "api://next/Use offline_access openid")); r.status != 200 || r.text("refresh_token") != "" {
+		t.Errorf("after: %s", r)
+	}
+	// A sign-out between the code's check and its use.
+	ctx := context.Background()
+	by := signed{User: c.user.ID, Session: az.NewGUID(), At: az.MicrosOf(c.clock.now())}
+	code, err := c.newCode(ctx, codeFacts{Client: c.client.AppID, Redirect: appCB, Kind: webRedirect, By: by})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, ok, err := c.st.AuthCode(ctx, c.keyOf("code", code))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	text, err := c.settleCode(row, codeFacts{Kind: webRedirect, By: by})(ctx, &grant{Client: c.client.Client}, true)
+	if !az.Is(err, az.Invalid) || text != "" {
+		t.Errorf("%q %v", text, err)
+	}
+	if fam, ok, err := c.st.TokenFamily(ctx, row.Family); err != nil || ok {
+		t.Errorf("%+v %v", fam, err)
+	}
+}
+
+// An application that says it is a platform's resource is not.
+func TestNoAudienceOfThePlatformIsAnApplications(t *testing.T) {
+	p := onSQLite(t)
+	app := *p.app
+	app.IdentifierURIs = []string{"https://graph.microsoft.com", "https://graph.hawser.localhost:8443", "https://VAULT.azure.net/", "api://mine"}
+	g := &grant{Client: &directory.Client{AppID: p.appID, Application: &app, Principal: p.admin}}
+	for aud, want := range map[string]bool{"https://graph.microsoft.com": false, "https://graph.microsoft.com/": false, "https://graph.hawser.localhost:8443": false, "https://vault.azure.net": false,
+		"api://mine": true, "API://mine/": true, p.appID: true, "api://" + p.appID: true, "api://other": false, "": false} {
+		if got := p.isOwnAudience(g, aud); got != want {
+			t.Errorf("%q: %v", aud, got)
+		}
+	}
+}
+
+// On behalf of a person nothing of how they signed in is lost or gained.
+func TestBehalfKeepsHowThePersonSignedIn(t *testing.T) {
+	c := newChain(t, onSQLite(t))
+	r := c.userToken(t, c.browser(t), "api://first/Use")
+	ctx := context.Background()
+	was := claimsOf(t, r.text("access_token"))
+	outside := grant{Client: c.client.Client, Principal: c.client.Principal, Proof: bySecret, Life: time.Hour, Person: c.user, Scopes: []string{"Use"},
+		By: signed{User: c.user.ID, At: az.MicrosOf(c.clock.now()), AMR: []string{"fed", "mfa"}, Provider: "https://corp.example"}}
+	var err error
+	if outside.Target, err = c.target(ctx, "api://first"); err != nil {
+		t.Fatal(err)
+	}
+	tok, err := c.issue(ctx, outside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := claimsOf(t, c.ask(t, behalfForm(c.first, tok.text, "api://next/Use")).text("access_token"))
+	if got["idp"] != "https://corp.example" || len(got["amr"].([]any)) != 2 {
+		t.Errorf("idp %v amr %v", got["idp"], got["amr"])
+	}
+	plain := claimsOf(t, c.ask(t, behalfForm(c.first, r.text("access_token"), "api://next/Use")).text("access_token"))
+	if plain["idp"] != was["idp"] || len(plain["amr"].([]any)) != 1 {
+		t.Errorf("idp %v amr %v", plain["idp"], plain["amr"])
+	}
+	// Roles and groups are the second resource's own, not the first token's.
+	if plain["roles"] != nil || plain["groups"] != nil {
+		t.Errorf("%v %v", plain["roles"], plain["groups"])
+	}
+}
+
+// A resource of the platform that an administrator switched off gives no tokens.
+func TestDisabledPlatformResource(t *testing.T) {
+	p := onSQLite(t)
+	c, ok, err := p.dir.Client(context.Background(), directory.AppKeyVault)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	p.write(t, func(tx *store.Tx) error {
+		o := *c.Principal
+		o.Enabled = false
+		return p.dir.Update(tx, &o)
+	})
+	if r := p.ask(t, p.secretForm("https://vault.azure.net/.default")); r.code() != 500014 {
+		t.Errorf("%s", r)
+	}
+	if r := p.ask(t, p.secretForm("https://management.azure.com/.default")); r.status != 200 {
+		t.Errorf("another: %s", r)
+	}
+}
+
+// Signing out somebody who is not signed in here signs out who is, or nobody
+// and says nothing of it.
+func TestLogoutOfSomebodyElse(t *testing.T) {
+	p := onSQLite(t)
+	ann, eve := p.person(t, "ann@hawser.localhost"), p.person(t, "eve@hawser.localhost")
+	b, other := p.browser(t), p.browser(t)
+	hint := p.redeem(t, cli, loopback, p.codeFor(t, other, eve.UPN, p.authorizeURL(cli, loopback, "openid"))).text("id_token")
+	for _, more := range []string{"logout_hint=" + url.QueryEscape(eve.UPN), "id_token_hint=" + hint} {
+		p.codeFor(t, b, ann.UPN, p.authorizeURL(cli, loopback, "openid"))
+		v := b.get(t, "/"+p.names.Tenant+"/oauth2/v2.0/logout?"+more)
+		if !v.has("leave") {
+			t.Fatalf("%s: not asked: %s", more, v.body)
+		}
+		if v = b.submit(t, v, "leave", "answer", "accept"); !strings.Contains(v.body, "You are signed out") {
+			t.Errorf("%s", v.body)
+		}
+		if v := b.get(t, p.authorizeURL(cli, loopback, "openid", "prompt", "none")); v.param("error") != "login_required" {
+			t.Errorf("%s: the page said that Ann is signed out, and she is not: %s", more, v.url)
+		}
+	}
+	// Eve's own browser is not concerned.
+	if v := other.get(t, p.authorizeURL(cli, loopback, "openid", "prompt", "none")); v.param("code") == "" {
+		t.Errorf("%s", v.url)
+	}
+}
+
+// No parameter makes an old sign-in a new one.
+func TestMaxAgeIsNotEscaped(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	b := p.browser(t)
+	p.codeFor(t, b, u.UPN, p.authorizeURL(cli, loopback, "openid"))
+	p.clock.advance(5 * time.Minute)
+	for _, more := range [][]string{{}, {"sid", az.NewGUID()}, {"login_hint", u.UPN}, {"login_hint", u.ID}, {"sid", az.NewGUID(), "login_hint", u.UPN}, {"domain_hint", "x"}} {
+		if v := b.get(t, p.authorizeURL(cli, loopback, "openid", append(more, "max_age", "60")...)); v.left {
+			t.Errorf("%v: %s", more, v.url)
+		}
+	}
+	q, err := parseAuthorize("/x", "client_id=x&max_age=60&claims="+url.QueryEscape(mfaClaims))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(ago time.Duration, amr ...string) signed {
+		return signed{At: az.MicrosOf(p.clock.now().Add(-ago)), AMR: amr}
+	}
+	w := &visit{a: p.Authority, q: q}
+	for _, x := range []struct {
+		by   signed
+		mfa  bool
+		good bool
+	}{{at(0, "pwd", "mfa"), true, true}, {at(0, "pwd"), true, false}, {at(0, "pwd"), false, true}, {at(freshFor+2*time.Minute, "pwd", "mfa"), true, false}} {
+		if err := w.satisfies(x.by, x.mfa); (err == nil) != x.good {
+			t.Errorf("%+v: %v", x, err)
+		}
+	}
+}
+
+// Who signed in once more, in a weaker way, while the page of consent lay open
+// does not get what the stronger sign-in was asked for.
+func TestConsentDoesNotCarryAStrongerSignIn(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	p.api(t, "orders", 2, nil, scope(scopeID, "Orders.Read", "User"))
+	c := p.register(t, "web", web)
+	b := p.browser(t)
+	p.codeFor(t, b, u.UPN, p.authorizeURL(cli, loopback, "openid"))
+	strength := func(amr string) {
+		rows, err := p.st.SignInSessionsOf(context.Background(), u.ID)
+		if err != nil || len(rows) != 1 {
+			t.Fatal(len(rows), err)
+		}
+		row := rows[0]
+		row.Body = []byte(`{"amr":[` + amr + `]}`)
+		p.write(t, func(tx *store.Tx) error {
+			if _, err := tx.EndSignInSession(u.ID, row.ID); err != nil {
+				return err
+			}
+			return tx.AddSignInSession(row)
+		})
+	}
+	strength(`"pwd","mfa"`)
+	v := b.get(t, p.authorizeURL(c.AppID, appCB, "api://orders/Orders.Read", "amr_values", "mfa"))
+	if !v.has("consent") {
+		t.Fatalf("%s\n%s", v.url, v.body)
+	}
+	strength(`"pwd"`)
+	if got := b.submit(t, v, "consent", "answer", "accept"); got.param("error") != "interaction_required" || got.param("code") != "" {
+		t.Errorf("%s\n%s", got.url, got.body)
+	}
+}
