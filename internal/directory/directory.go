@@ -41,6 +41,7 @@ type Directory struct {
 	names   *cache[*Object] // by identifier URI
 	grants  *cache[[]Grant] // by client "/" user
 	roles   *cache[[]held]  // app roles by principal
+	counts  *cache[int64]   // of all objects of some kinds
 
 	schemas map[az.PrincipalKind]*schema // what Graph knows of each kind
 	guesses guesses
@@ -58,7 +59,7 @@ func New(cfg Config) *Directory {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Directory{cfg: cfg, store: cfg.Store, objects: newCache[*Object](), clients: newCache[*Client](),
-		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), schemas: newSchemas(), clientOf: map[string]string{}}
+		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), counts: newCache[int64](), schemas: newSchemas(), clientOf: map[string]string{}}
 	cfg.Store.Listen(d.note)
 	return d
 }
@@ -73,11 +74,13 @@ func (d *Directory) note(changes []store.Change) {
 			d.names.dropAll()
 			d.grants.dropAll()
 			d.roles.dropAll()
+			d.counts.dropAll()
 			d.mu.Lock()
 			clear(d.clientOf)
 			d.mu.Unlock()
 		case store.TopicObject:
 			d.objects.drop(c.Key)
+			d.counts.dropAll()
 			d.names.dropAll() // registrations change seldom, and a name may move
 			d.dropClient(c.Key)
 		case store.TopicCredential:

@@ -192,7 +192,10 @@ func (l *listing) total(ctx context.Context) (n int64, err error) {
 	}
 	ask := l.ask
 	ask.After, ask.Sort, ask.Desc = nil, store.FieldID, false
-	if l.exact {
+	switch {
+	case l.exact && l.ask.Link == store.LinkNone && l.q.filter == nil:
+		return l.d.countAll(ctx, ask)
+	case l.exact:
 		return l.d.store.CountObjects(ctx, ask)
 	}
 	ask.Limit = scanAtOnce
@@ -215,6 +218,21 @@ func (l *listing) total(ctx context.Context) (n int64, err error) {
 		}
 		ask.After = &store.Object{ID: rows[len(rows)-1].ID}
 	}
+}
+
+// countAll counts the objects of some kinds, which takes the store as long as
+// there are many; so it counts again only after one has changed.
+func (d *Directory) countAll(ctx context.Context, q store.ObjectList) (int64, error) {
+	key := strings.Join(q.Kinds, ",")
+	if n, ok := d.counts.get(key); ok {
+		return n, nil
+	}
+	gen := d.counts.gen.Load()
+	n, err := d.store.CountObjects(ctx, q)
+	if err == nil {
+		d.counts.put(gen, key, n)
+	}
+	return n, err
 }
 
 // write makes the reply.
