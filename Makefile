@@ -56,8 +56,7 @@ race: ## the concurrent packages under the race detector
 conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
 	@scripts/need.sh postgres psql curl az node python chromium
 	for d in conformance/node conformance/browser examples/behalf/web; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error); done
-	cd conformance && $(GO) vet ./... && HAWSER_BIN=../$(BIN) $(GO) test -v -count=1 -timeout 20m ./... | \
-	  awk '/^=== /{next} {print} / *--- PASS/{p++} / *--- FAIL/{f++} END{printf "conformance: %d passed, %d failed\n", p, f}'
+	@GO=$(GO) scripts/conformance.sh
 
 bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac people graph front growth)
 	@scripts/need.sh postgres psql

@@ -72,12 +72,13 @@ func TestAzConnectionPostgres(t *testing.T) {
 	db := a.attach("pg1")
 	name := db.connection()
 	out := a.slow(t, "webapp connection create postgres-flexible -g rg1 -n cweb --connection "+name+" --tg hawser --server pg1 --database "+db.name+" --client-type python --system-identity -o json")
-	// az 2.45 shows a null authType here: its SDK reads the reply's JSON twice
-	// and takes the discriminator out the first time. show has it.
+	// az shows the authType only of a PUT that names an operation: without one
+	// its SDK reads the reply's JSON twice and loses the discriminator.
 	var got struct {
+		AuthInfo       struct{ AuthType string }
 		Configurations []struct{ Name, Value string }
 	}
-	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Configurations) != 1 {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Configurations) != 1 || got.AuthInfo.AuthType != "systemAssignedIdentity" {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	host := "pg1.postgres." + a.world.env.Domain

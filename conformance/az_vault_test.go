@@ -121,7 +121,7 @@ func TestAzVault(t *testing.T) {
 		t.Errorf("without a policy: %s%s", r.stdout, r.stderr)
 	}
 	a.all(t, []step{
-		{"keyvault set-policy -n kvp1 --object-id " + oid + " --secret-permissions get list --query properties.accessPolicies[1].permissions.secrets[0]", "get"},
+		{"keyvault set-policy -n kvp1 --object-id " + oid + " --secret-permissions get list --query properties.accessPolicies[1].permissions.secrets|sort(@)|[0]", "get"},
 		{"keyvault set-policy -n kvp1 --spn " + sp.AppID + " --key-permissions get --query length(properties.accessPolicies)", "2"},
 	})
 	if got := other.az(t, "rest"+secret); got != "v1" {

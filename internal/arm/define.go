@@ -21,6 +21,9 @@ type Hooks[P any] struct {
 	PutCreated int
 	// Status is the status of every PUT; 0 means 200.
 	Status int
+	// Poll names in a PUT's reply an operation, which has ended: clients that
+	// were made for a service which takes its time read a bare reply wrongly.
+	Poll bool
 	// DeleteStatus is the status of a DELETE that deleted; 0 means 200.
 	DeleteStatus int
 

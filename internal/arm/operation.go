@@ -258,6 +258,22 @@ func (t *Type[P]) begin(ctx context.Context, call *Call, out, old *Resource[P]) 
 	return reply, nil
 }
 
+// ended replies with an operation that has nothing left to do.
+func (t *Type[P]) ended(ctx context.Context, call *Call, out *Resource[P], status int) (any, error) {
+	reply, err := t.reply(ctx, call, out, status)
+	if err != nil {
+		return nil, err
+	}
+	id, err := t.api.startWork(ctx, call, func(context.Context) (any, error) { return nil, nil })
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range t.api.pollHeader(call, id) {
+		reply.Header[k] = v
+	}
+	return reply, nil
+}
+
 // pollHeader names both places to ask: the status, and the result.
 func (a *API) pollHeader(call *Call, id az.ID) http.Header {
 	version := call.Version

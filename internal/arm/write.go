@@ -80,10 +80,13 @@ func (t *Type[P]) put(ctx context.Context, call *Call, patch bool) (any, error) 
 	if created && t.hooks.PutCreated != 0 {
 		status = t.hooks.PutCreated
 	}
-	if t.hooks.Work == nil {
-		return t.reply(ctx, call, out, status)
+	switch {
+	case t.hooks.Work != nil:
+		return t.begin(ctx, call, out, old)
+	case t.hooks.Poll:
+		return t.ended(ctx, call, out, status)
 	}
-	return t.begin(ctx, call, out, old)
+	return t.reply(ctx, call, out, status)
 }
 
 // save is what every change of a resource goes through: right, version,

@@ -111,6 +111,7 @@ const linkerSecret = "secret"
 func (c *Connector) linkerType() *arm.Type[linkerProperties] {
 	return arm.Define(LinkerType, linkerVersions, arm.Hooks[linkerProperties]{
 		Extension: true,
+		Poll:      true, // else az 2.45 shows no authType
 		Check:     c.checkLinker,
 		Apply:     c.applyLinker,
 		After:     c.afterLinker,

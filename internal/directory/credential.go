@@ -83,14 +83,19 @@ const (
 // bits each without bias.
 const secretAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
-// randomText returns n characters of the alphabet.
+// randomText returns n characters of the alphabet. The first is a letter or a
+// digit: command lines take a value that begins with a dash for a flag.
 func randomText(n int) string {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
-	for i := range b {
-		b[i] = secretAlphabet[b[i]&63]
+	for {
+		_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+		for i := range b {
+			b[i] = secretAlphabet[b[i]&63]
+		}
+		if b[0] != '_' && b[0] != '-' {
+			return string(b)
+		}
 	}
-	return string(b)
 }
 
 const hashPurpose = "client secret"
