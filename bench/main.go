@@ -35,7 +35,7 @@ func parts() []part {
 		{"pg", "PostgreSQL through the gateway: queries, logins, idle sessions", pgPart},
 		{"start", "starts of a plane and of an app", startPart},
 		{"rbac", "decisions in memory", rbacPart},
-		{"people", "sign-in, and tokens for people: authorization code, refresh, on behalf of", peoplePart},
+		{"people", "sign-in, and tokens for people in 200 nested groups: authorization code, refresh, on behalf of", peoplePart},
 		{"graph", "Microsoft Graph over 100,000 people and 10,000 groups", graphPart},
 		{"front", "built-in authentication in front of an app", frontPart},
 		{"growth", "what a hundred times the data costs; revocation on two planes", growthPart},
