@@ -214,13 +214,17 @@ const (
 )
 
 // authFacts are what the process of an app behind authentication sees.
-func authFacts(r *arm.Resource[properties]) ([]Variable, error) {
+func authFacts(r *arm.Resource[properties], names az.Names) ([]Variable, error) {
 	t, err := authOf(r)
 	if err != nil || !t.truth(authEnabled) {
 		return nil, err
 	}
-	vars := []Variable{{"WEBSITE_AUTH_ENABLED", "True"}, {"WEBSITE_AUTH_DEFAULT_PROVIDER", "AzureActiveDirectory"}}
-	for _, f := range [][2]string{{"WEBSITE_AUTH_CLIENT_ID", t.text(authClient)}, {"WEBSITE_AUTH_OPENID_ISSUER", t.text(authIssuer)},
+	vars := []Variable{{"WEBSITE_AUTH_ENABLED", "True"}, {"WEBSITE_AUTH_DEFAULT_PROVIDER", "AzureActiveDirectory"}, {"WEBSITE_AUTH_AUTO_AAD", "False"}}
+	issuer := t.text(authIssuer)
+	if issuer == "" { // as the front takes it
+		issuer = names.Origin(az.SurfaceLogin) + "/" + names.Tenant + "/v2.0"
+	}
+	for _, f := range [][2]string{{"WEBSITE_AUTH_CLIENT_ID", t.text(authClient)}, {"WEBSITE_AUTH_OPENID_ISSUER", issuer},
 		{"WEBSITE_AUTH_LOGOUT_PATH", t.text("login.routes.logoutEndpoint")}} {
 		if f[1] != "" {
 			vars = append(vars, Variable{f[0], f[1]})

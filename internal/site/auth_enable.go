@@ -78,6 +78,13 @@ func (e *enabling) prepare(ctx context.Context, call *arm.Call, r *arm.Resource[
 			return err
 		}
 		if ok && c.Application != nil {
+			// Who names a registration in an app's settings need have no right to it,
+			// and whoever runs this may: it must not hand a strange registration's
+			// secret to the app, nor its sign-ins.
+			if !e.ours(c.Application) {
+				return az.Errorf(az.Conflict, "RegistrationOfAnother", "The app's authentication settings name the registration %s, which has no redirect address of this app. If it is meant to be this app's, add %s to its redirect addresses; if not, take registration.clientId out of the app's authentication settings. Then ask again.",
+					c.Application.AppID, e.s.frontOrigin(e.id)+e.prefix+"/login/aad/callback")
+			}
 			app := *c.Application
 			e.app, e.principal, e.client = &app, c.Principal != nil, app.AppID
 			d, err := documentOf(r)
@@ -108,6 +115,19 @@ func (e *enabling) prepare(ctx context.Context, call *arm.Call, r *arm.Resource[
 		}
 	}
 	return nil
+}
+
+// ours reports whether somebody with a right to a registration has given it a
+// redirect address of this app.
+func (e *enabling) ours(o *directory.Object) bool {
+	return slices.ContainsFunc(o.WebURIs, func(text string) bool {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" || u.User != nil {
+			return false
+		}
+		h := e.s.cfg.Names.Classify(u.Host)
+		return h.Surface == az.SurfaceSites && strings.EqualFold(h.Name, e.id.Name())
+	})
 }
 
 // registration brings an application to what the front needs, and reports

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/directory"
+	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
 	"github.com/hawser/hawser/internal/store/storetest"
 )
@@ -58,8 +59,12 @@ func TestAuthSettings(t *testing.T) {
 		r.refused(stranger, "GET", authV2, "", 403, "AuthorizationFailed")
 		r.refused(owner, "PUT", authV2, `{"properties":{"x":"refuse-me"}}`, 400, "BadRequest")
 		r.refused(owner, "PUT", authV2, `{"properties":[]}`, 400, "")
-		if r.environment(owner, "", 0).value("WEBSITE_AUTH_CLIENT_ID") != clientID {
-			t.Error("the app is not told its client id")
+		env := r.environment(owner, "", 0)
+		for name, want := range map[string]string{"WEBSITE_AUTH_ENABLED": "True", "WEBSITE_AUTH_CLIENT_ID": clientID, "WEBSITE_AUTH_DEFAULT_PROVIDER": "AzureActiveDirectory",
+			"WEBSITE_AUTH_AUTO_AAD": "False", "WEBSITE_AUTH_OPENID_ISSUER": r.cfg.Names.Origin(az.SurfaceLogin) + "/" + r.cfg.Names.Tenant + "/v2.0"} {
+			if got := env.value(name); got != want {
+				t.Errorf("the app is told %s=%q, want %q", name, got, want)
+			}
 		}
 		if v, err := r.Front(context.Background(), "APP1"); err != nil || v == nil || !strings.Contains(string(v.Auth), clientID) {
 			t.Errorf("the front sees %v, %v", v, err)
@@ -144,6 +149,34 @@ func TestEnableAuth(t *testing.T) {
 	secret, _ = r.Setting(ctx, az.MustParseID(app1), providerSecret)
 	if c, _, _ := r.dir.Client(ctx, client); r.dir.MatchSecret(c, secret.Reveal()) != directory.SecretRight {
 		t.Error("the stale secret stays")
+	}
+}
+
+// A contributor of an app writes somebody else's registration into its settings
+// and waits for an administrator to run hawser run --auth.
+func TestEnableAuthTakesNoStrangeRegistration(t *testing.T) {
+	r := newPlane(t, storetest.Open(t, store.Config{Dir: t.TempDir()}), withFront)
+	r.create(systemIdentity, map[string]string{"A": "1"})
+	r.grant(guard.RoleOwner, owner, "")
+	for uri, ok := range map[string]bool{"https://victim.sites.hawser.test:8443/.auth/login/aad/callback": false, "https://app1.sites.hawser.test.evil.example/": false,
+		"https://app1.example.com/.auth/login/aad/callback": false, "https://app1.sites.hawser.test/.auth/login/aad/callback": true} {
+		victim := az.NewGUID()
+		r.write(func(tx *store.Tx) error {
+			o := directory.Object{AppID: victim, Name: "victim", Facts: directory.Facts{SignInAudience: "AzureADMyOrg"}}
+			o.WebURIs = []string{uri}
+			_, err := r.dir.AddApplication(tx, o)
+			return err
+		})
+		r.must(webmaster, "PUT", authV2, `{"properties":{"platform":{"enabled":true},"identityProviders":{"azureActiveDirectory":{"registration":{"clientId":"`+victim+`"}}}}}`)
+		if ok {
+			r.must(owner, "POST", app1+"/enableAuth", `{}`)
+			continue
+		}
+		r.refused(owner, "POST", app1+"/enableAuth", `{}`, 409, "RegistrationOfAnother")
+		c, _, err := r.dir.Client(context.Background(), victim)
+		if err != nil || len(c.Credentials) != 0 || len(c.Application.WebURIs) != 1 {
+			t.Errorf("%s: the registration was changed: %+v, %v", uri, c, err)
+		}
 	}
 }
 

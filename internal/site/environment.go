@@ -222,7 +222,7 @@ func (s *Sites) build(ctx context.Context, r *arm.Resource[properties], watch *w
 	if err != nil {
 		return nil, nil, err
 	}
-	auth, err := authFacts(r)
+	auth, err := authFacts(r, s.cfg.Names)
 	if err != nil {
 		return nil, nil, err
 	}
