@@ -224,12 +224,20 @@ func (s *scope) eval(e *expr) (any, error) {
 			return nil, err
 		}
 	}
+	if m, is := of.(map[string]any); is { // a name that is written another way is looked for among all
+		if err := s.run.budget.charge(len(m)/namesPerStep, 0); err != nil {
+			return nil, err
+		}
+	}
 	v, ok := pick(of, at)
 	if !ok && !e.maybe {
 		return nil, invalid("The language expression property '%s' doesn't exist in what it is taken of", shorten(fmt.Sprint(at)))
 	}
 	return v, nil
 }
+
+// namesPerStep is how many names of members count as one step to look through.
+const namesPerStep = 64
 
 // pick takes a member of an object or an item of an array.
 func pick(of, at any) (any, bool) {

@@ -149,8 +149,9 @@ func Equal(a, b any) bool {
 		if !ok || len(a) != len(m) {
 			return false
 		}
+		var others foldedNames
 		for k, v := range a {
-			w, ok := get(m, k)
+			w, ok := others.get(m, k)
 			if !ok || !Equal(v, w) {
 				return false
 			}

@@ -190,6 +190,9 @@ func replace(a *arguments) (any, error) {
 	return strings.ReplaceAll(t[0], t[1], t[2]), nil
 }
 
+// charsPerStep is how many comparisons of a character count as one step.
+const charsPerStep = 64
+
 // split takes one delimiter or several.
 func split(a *arguments) (any, error) {
 	s, err := a.str(0)
@@ -209,6 +212,9 @@ func split(a *arguments) (any, error) {
 	}
 	if len(delimiters) == 0 {
 		return nil, a.fail(1, "a text or an array of texts")
+	}
+	if err := a.s.run.budget.charge(len(s)/charsPerStep*len(delimiters), 0); err != nil { // each is looked for at each place
+		return nil, err
 	}
 	out := []any{}
 	start := 0

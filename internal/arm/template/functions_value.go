@@ -249,12 +249,10 @@ func merge(o, more map[string]any) map[string]any {
 	for k, v := range o {
 		out[k] = v
 	}
+	var had foldedNames
 	for k, v := range more {
-		for have := range out {
-			if have != k && strings.EqualFold(have, k) {
-				k = have
-				break
-			}
+		if have, ok := had.find(o, k); ok {
+			k = have
 		}
 		was, is := out[k].(map[string]any)
 		now, both := v.(map[string]any)
@@ -314,8 +312,9 @@ func commonMembers(a *arguments) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		var others foldedNames
 		for k, v := range out {
-			if w, ok := get(o, k); !ok || !Equal(v, w) {
+			if w, ok := others.get(o, k); !ok || !Equal(v, w) {
 				delete(out, k)
 			}
 		}

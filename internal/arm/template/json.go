@@ -258,6 +258,30 @@ func get(m map[string]any, name string) (any, bool) {
 	return nil, false
 }
 
+// foldedNames is get for many names of one object: it is read through once,
+// and not once for each name that is written another way.
+type foldedNames map[string]string
+
+func (f *foldedNames) get(m map[string]any, name string) (any, bool) {
+	if v, ok := m[name]; ok {
+		return v, true
+	}
+	k, ok := f.find(m, name)
+	return m[k], ok
+}
+
+// find is how an object writes a name.
+func (f *foldedNames) find(m map[string]any, name string) (string, bool) {
+	if *f == nil {
+		*f = make(foldedNames, len(m))
+		for k := range m {
+			(*f)[strings.ToLower(k)] = k
+		}
+	}
+	k, ok := (*f)[strings.ToLower(name)]
+	return k, ok
+}
+
 func member(m map[string]any, name string) any { v, _ := get(m, name); return v }
 
 func text(m map[string]any, name string) string { s, _ := member(m, name).(string); return s }

@@ -65,6 +65,17 @@ func (b *Budget) chargeValue(v any) error {
 	return b.charge(1, n)
 }
 
+// bytesPerStep is how much of a resource's text counts as one step: each of a
+// loop's is read again.
+const bytesPerStep = 512
+
+// chargeReading takes steps for going through a value.
+func (b *Budget) chargeReading(v any) error {
+	n := 0
+	measure(v, &n, b.steps*bytesPerStep)
+	return b.charge(n/bytesPerStep, 0)
+}
+
 // measure adds up a value's size until it is above limit: shared parts count
 // each time, as they will be written out.
 func measure(v any, n *int, limit int) bool {

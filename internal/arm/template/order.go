@@ -292,9 +292,10 @@ func (r *Run) Outputs() ([]Output, error) {
 type Nested struct {
 	Mode       string
 	Template   *Template
-	Raw        any            // the template as it stands there
-	Parameters map[string]any // {name: {"value": …}} as a request has them
-	Outer      bool           // its expressions mean the names of the template around it
+	Raw        any             // the template as it stands there
+	Parameters map[string]any  // {name: {"value": …}} as a request has them
+	secret     map[string]bool // folded names of parameters that something secret went into
+	Outer      bool            // its expressions mean the names of the template around it
 	around     *Run
 }
 
@@ -330,14 +331,51 @@ func (r *Run) Nested(res *Resource, deploying bool) (*Nested, error) {
 	if n.Template, err = Parse(raw); err != nil {
 		return nil, about(res, err)
 	}
-	if given := member(p, "parameters"); given != nil {
-		v, err := in.value(given)
-		if err != nil {
-			return nil, about(res, err)
-		}
-		n.Parameters, _ = v.(map[string]any)
+	return n, about(res, n.takeParameters(&in, member(p, "parameters")))
+}
+
+// takeParameters evaluates what a nested template is given. What is made of a
+// secret stays one, whatever type the nested template gives its parameter.
+func (n *Nested) takeParameters(in *scope, given any) error {
+	if given == nil {
+		return nil
 	}
-	return n, nil
+	each, ok := given.(map[string]any)
+	if _, looping := copies(each); !ok || looping {
+		whole, secret := *in, false
+		whole.secret = &secret
+		v, err := whole.value(given)
+		n.Parameters, _ = v.(map[string]any)
+		for name := range n.Parameters {
+			if secret { // which of them is not known
+				n.keepSecret(name)
+			}
+		}
+		return err
+	}
+	n.Parameters = make(map[string]any, len(each))
+	for k, raw := range each {
+		one, secret := *in, false
+		one.secret = &secret
+		name, err := one.key(k)
+		if err != nil {
+			return err
+		}
+		if n.Parameters[name], err = one.value(raw); err != nil {
+			return err
+		}
+		if secret {
+			n.keepSecret(name)
+		}
+	}
+	return nil
+}
+
+func (n *Nested) keepSecret(name string) {
+	if n.secret == nil {
+		n.secret = map[string]bool{}
+	}
+	n.secret[strings.ToLower(name)] = true
 }
 
 // Bind gives a nested deployment its place. The budget is that of the
@@ -358,5 +396,5 @@ func (n *Nested) Bind(host Host) (*Run, error) {
 		}
 		values[name] = value
 	}
-	return n.Template.Bind(values, host, n.around.budget)
+	return n.Template.bind(values, n.secret, host, n.around.budget)
 }

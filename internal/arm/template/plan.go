@@ -144,6 +144,9 @@ func (r *Run) add(s *scope, d declared, parent *Resource) (int, error) {
 	if r.budget.resources--; r.budget.resources < 0 {
 		return 0, invalid("The number of template resources limit exceeded: a deployment, with those nested in it, can have %d", MaxResources)
 	}
+	if err := r.budget.chargeReading(d.raw); err != nil {
+		return 0, err
+	}
 	res := &Resource{Symbol: d.symbol, raw: d.raw, at: s, needs: map[int]bool{}, Enabled: true}
 	for _, step := range []func(*scope, *Resource) error{r.name, r.place, r.condition} {
 		if err := step(s, named(res, parent)); err != nil {

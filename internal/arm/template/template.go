@@ -145,10 +145,16 @@ type Run struct {
 
 // Bind gives a template its parameters' values and its place.
 func (t *Template) Bind(values map[string]any, host Host, budget *Budget) (*Run, error) {
+	return t.bind(values, nil, host, budget)
+}
+
+// bind is Bind; secret are the folded names of values that are to be kept
+// secret whatever their type.
+func (t *Template) bind(values map[string]any, secret map[string]bool, host Host, budget *Budget) (*Run, error) {
 	r := t.run(host, budget)
 	r.names = &names{t: t, params: map[string]any{}, secret: map[string]bool{}, vars: map[string]*variable{}}
 	for name, p := range t.params {
-		r.names.secret[name] = isSecure(text(p, "type"))
+		r.names.secret[name] = isSecure(text(p, "type")) || secret[name]
 	}
 	r.names.takeVariables()
 	for name, v := range values {

@@ -393,6 +393,88 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestLargeObjects: names of members are compared without case, and that must
+// not make large objects slow: each of these took minutes.
+func TestLargeObjects(t *testing.T) {
+	var low, up, delimiters strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&low, `"a%d":1,`, i)
+		fmt.Fprintf(&up, `"A%d":1,`, i)
+		fmt.Fprintf(&delimiters, `"%d",`, i)
+	}
+	object := `"variables":{"low":{` + low.String() + `},"up":{` + up.String() + `}}`
+	copies := func(declared, one string) string {
+		return `{` + head + declared + `,"resources":[],"outputs":{"o":{"type":"array","copy":{"count":800,"input":{"copy":[{"name":"x","count":200,"input":"` + one + `"}]}}}}}`
+	}
+	for name, c := range map[string]struct {
+		tmpl    string
+		refused bool
+	}{
+		"equal objects":      {`{` + head + object + `,"resources":[],"outputs":{"o":{"type":"bool","value":"[equals(variables('low'),variables('up'))]"}}}`, false},
+		"joined objects":     {`{` + head + object + `,"resources":[],"outputs":{"o":{"type":"int","value":"[length(union(variables('low'),variables('up')))]"}}}`, false},
+		"common members":     {`{` + head + object + `,"resources":[],"outputs":{"o":{"type":"int","value":"[length(intersection(variables('low'),variables('up')))]"}}}`, false},
+		"members not there":  {copies(object, `[variables('low').?none]`), true},
+		"many delimiters":    {`{` + head + `"variables":{"s":"[padLeft('',1000000,'x')]","d":[` + delimiters.String() + `]},"resources":[],"outputs":{"o":{"type":"array","value":"[split(variables('s'),variables('d'))]"}}}`, true},
+		"a large loop's one": {`{` + head + `"resources":[` + res("[concat('a',copyIndex())]", `,"copy":{"name":"l","count":800},"properties":{`+low.String()+`}`) + `]}`, true},
+	} {
+		run, err := bind(t, c.tmpl, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := run.Plan()
+			if err == nil {
+				_, err = run.Outputs()
+			}
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			var e *az.Error
+			if c.refused != (errors.As(err, &e) && e.Code == CodeInvalid) || !c.refused && err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(20 * time.Second): // a hundred times what it takes
+			t.Fatalf("%s: it does not end", name)
+		}
+	}
+}
+
+// TestNestedSecrets: a secret that is handed to a nested template stays one,
+// though that declares a parameter of another type for it.
+func TestNestedSecrets(t *testing.T) {
+	inner := `{"$schema":"x","contentVersion":"1","parameters":{"q":{"type":"string"},"r":{"type":"string"}},"resources":[],"outputs":{"o":{"type":"string","value":"[parameters('q')]"},"p":{"type":"string","value":"[parameters('r')]"}}}`
+	for _, given := range []string{`{"Q":{"value":"[concat('x',parameters('pw'))]"},"r":{"value":"plain"}}`, `"[createObject('q',createObject('value',parameters('pw')),'r',createObject('value','x'))]"`} {
+		run, err := bind(t, `{`+head+`"parameters":{"pw":{"type":"securestring","defaultValue":"P"}},"resources":[{"type":"Microsoft.Resources/deployments","apiVersion":"1","name":"n",
+			"properties":{"mode":"Incremental","expressionEvaluationOptions":{"scope":"inner"},"parameters":`+given+`,"template":`+inner+`}}]}`, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := run.Plan()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := run.Nested(list[0], true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := n.Bind(testHost())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range in.Parameters() {
+			if p.Name == "q" && !p.Secure || p.Name == "r" && p.Secure && given[0] == '{' {
+				t.Errorf("%s: %s is kept secret: %v", given, p.Name, p.Secure)
+			}
+		}
+		out, err := in.Outputs()
+		if err != nil || !out[0].Secret {
+			t.Errorf("%s: the output made of it is shown: %v %v", given, out, err)
+		}
+	}
+}
+
 func TestDecode(t *testing.T) {
 	got, err := Decode([]byte("\ufeff{ // a comment\n \"a\": [1, -2.50, \"x\\u0041\", true, null,], /* more */ template: {\"m\": \"two\nlines\"},\n}"))
 	want := map[string]any{"a": []any{int64(1), json.Number("-2.50"), "xA", true, nil}, "template": map[string]any{"m": "two\nlines"}}
