@@ -28,6 +28,10 @@ type Config struct {
 	// PrincipalThere looks again inside the transaction that assigns a role: a
 	// principal that is being deleted must not keep one. nil believes PrincipalKind.
 	PrincipalThere func(tx *store.Tx, oid string) (bool, error)
+	// CallerStands reports whether a directory object may still act: it is there
+	// and enabled. It is asked while something goes on long after its caller's
+	// token was looked at. nil believes that everybody does.
+	CallerStands func(ctx context.Context, oid string) (bool, error)
 	// TenantName is shown to people who list tenants; "" means "Hawser".
 	TenantName string
 }
@@ -54,6 +58,9 @@ func New(cfg Config) *API {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.CallerStands == nil {
+		cfg.CallerStands = func(context.Context, string) (bool, error) { return true, nil }
 	}
 	if cfg.PrincipalKind == nil {
 		cfg.PrincipalKind = func(context.Context, string) (az.PrincipalKind, bool, error) { return "", false, nil }

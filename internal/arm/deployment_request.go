@@ -34,11 +34,8 @@ type deploymentRequest struct {
 // as az sends it.
 func (a *API) readDeployment(ctx context.Context, call *Call, id az.ID) (*deploymentRequest, error) {
 	scope := id.Parent()
-	if !isGroup(scope) && !isSubscription(scope) {
-		return nil, az.Errorf(az.Invalid, "InvalidDeploymentScope", "A deployment can be at a resource group or at the subscription.")
-	}
-	if len(id.Name()) > maxDeploymentName {
-		return nil, az.Errorf(az.Invalid, "InvalidDeploymentName", "A deployment's name can have at most %d characters.", maxDeploymentName)
+	if err := checkDeploymentID(id); err != nil {
+		return nil, err
 	}
 	if err := a.scopeExists(scope, a.outside(ctx)); err != nil {
 		return nil, err
@@ -74,6 +71,27 @@ func (a *API) readDeployment(ctx context.Context, call *Call, id az.ID) (*deploy
 	return d, a.planDeployment(d)
 }
 
+// checkDeploymentID is what holds for nested deployments too.
+func checkDeploymentID(id az.ID) error {
+	if scope := id.Parent(); !isGroup(scope) && !isSubscription(scope) {
+		return az.Errorf(az.Invalid, "InvalidDeploymentScope", "A deployment can be at a resource group or at the subscription.")
+	}
+	if len(id.Name()) > maxDeploymentName {
+		return az.Errorf(az.Invalid, "InvalidDeploymentName", "A deployment's name can have at most %d characters.", maxDeploymentName)
+	}
+	return nil
+}
+
+func deploymentMode(mode string, scope az.ID) (string, error) {
+	switch {
+	case mode == "" || strings.EqualFold(mode, modeIncremental):
+		return modeIncremental, nil
+	case strings.EqualFold(mode, modeComplete) && isGroup(scope):
+		return modeComplete, nil
+	}
+	return "", az.Errorf(az.Invalid, "InvalidDeploymentMode", "The mode of a deployment must be 'Incremental', or at a resource group 'Complete'.")
+}
+
 // field reads a member whatever its case.
 func field(m map[string]any, name string) any { v, _, _ := findFold(m, name); return v }
 
@@ -89,13 +107,9 @@ func (d *deploymentRequest) takeBasics(body, p map[string]any, scope az.ID) erro
 		}
 	}
 	mode, _ := field(p, "mode").(string)
-	switch {
-	case mode == "" || strings.EqualFold(mode, modeIncremental):
-		d.mode = modeIncremental
-	case strings.EqualFold(mode, modeComplete) && isGroup(scope):
-		d.mode = modeComplete
-	default:
-		return az.Errorf(az.Invalid, "InvalidDeploymentMode", "The mode of a deployment must be 'Incremental', or at a resource group 'Complete'.")
+	var err error
+	if d.mode, err = deploymentMode(mode, scope); err != nil {
+		return err
 	}
 	for _, link := range []string{"templateLink", "parametersLink"} {
 		if field(p, link) != nil {

@@ -72,8 +72,9 @@ type deploying struct {
 	*deploymentRequest
 	api   *API
 	call  *Call
-	depth int    // how many deployments are around this one
-	etag  string // of the record: another's means that it is no longer ours
+	outer *deploying // the deployment around this one
+	depth int        // how many there are around this one
+	etag  string     // of the record: another's means that it is no longer ours
 
 	ops    []deploymentOperation
 	failed map[string]bool
@@ -217,8 +218,8 @@ func (d *deploying) step(ctx context.Context, res *template.Resource) error {
 	if res.Existing || !res.Enabled {
 		return nil
 	}
-	if err := d.save(ctx, nil); err != nil {
-		return err
+	if err := d.goesOn(ctx); err != nil {
+		return d.stopped(ctx, err)
 	}
 	for _, need := range d.run.Needs(res) {
 		if d.failed[need.ID.Key()] {
@@ -292,9 +293,12 @@ func (d *deploying) nest(ctx context.Context, res *template.Resource) error {
 	if err != nil {
 		return err
 	}
-	in := &deploymentRequest{id: res.ID, mode: modeIncremental, raw: n.Raw, location: location}
-	if strings.EqualFold(n.Mode, modeComplete) {
-		in.mode = modeComplete
+	in := &deploymentRequest{id: res.ID, raw: n.Raw, location: location}
+	if err := checkDeploymentID(res.ID); err != nil {
+		return err
+	}
+	if in.mode, err = deploymentMode(n.Mode, res.ID.Parent()); err != nil {
+		return err
 	}
 	if err := d.api.scopeExists(res.ID.Parent(), d.api.outside(ctx)); err != nil {
 		return err
@@ -313,7 +317,7 @@ func (d *deploying) nest(ctx context.Context, res *template.Resource) error {
 	if err != nil {
 		return err
 	}
-	inner := &deploying{deploymentRequest: in, api: d.api, call: d.call, depth: d.depth + 1, etag: r.ETag}
+	inner := &deploying{deploymentRequest: in, api: d.api, call: d.call, outer: d, depth: d.depth + 1, etag: r.ETag}
 	err = inner.do(ctx)
 	for id := range inner.made { // they are this deployment's too, in complete mode
 		d.made[id] = true
@@ -328,6 +332,31 @@ func (d *deploying) nestedCall() *Call {
 	c.Header, c.Method = http.Header{}, http.MethodPut
 	return &c
 }
+
+// goesOn is asked before each resource: a deployment ends when it, or one
+// around it, was cancelled, and when its caller is nobody any more. What rights
+// he still has is asked for at each resource's own door.
+func (d *deploying) goesOn(ctx context.Context) error {
+	for at := d; at != nil; at = at.outer {
+		switch err := at.save(ctx, nil); {
+		case errors.Is(err, errStopped) && at != d:
+			return errOuterStopped
+		case err != nil:
+			return err
+		}
+	}
+	if there, err := d.api.cfg.CallerStands(ctx, d.call.Caller.ObjectID); err != nil || !there {
+		return errors.Join(errCallerGone, err)
+	}
+	return nil
+}
+
+// errOuterStopped ends a deployment inside of one that was cancelled, and
+// errCallerGone one whose caller was disabled or deleted.
+var (
+	errOuterStopped = az.Errorf(az.Conflict, "DeploymentCancelled", "The deployment around this one was cancelled.")
+	errCallerGone   = az.Errorf(az.Forbidden, "AuthorizationFailed", "Whoever deployed has been disabled or deleted since.")
+)
 
 // save writes how far the deployment is. errStopped: it is not ours any more.
 func (d *deploying) save(ctx context.Context, change func(*deployment)) error {
@@ -351,8 +380,15 @@ func (d *deploying) save(ctx context.Context, change func(*deployment)) error {
 // stopped ends a deployment whose time is over; one that was cancelled has its
 // record already.
 func (d *deploying) stopped(ctx context.Context, err error) error {
-	if errors.Is(err, errStopped) {
+	switch {
+	case errors.Is(err, errStopped):
 		return err
+	case errors.Is(err, errOuterStopped):
+		d.errs = append(d.errs, *failed(errOuterStopped))
+		return errors.Join(errStopped, d.end(ctx, nil))
+	case errors.Is(err, errCallerGone):
+		d.errs = append(d.errs, *failed(errCallerGone))
+		return d.end(ctx, nil)
 	}
 	d.errs = append(d.errs, failure{Code: "DeploymentTimedOut", Message: "The deployment did not end in time, or the plane was stopped. Deploy it again: what is there stays."})
 	return d.end(ctx, nil)
@@ -437,8 +473,8 @@ func (d *deploying) deleteOthers(ctx context.Context) error {
 			if d.keeps(row.ID) {
 				continue
 			}
-			if err := d.save(ctx, nil); err != nil {
-				return err
+			if err := d.goesOn(ctx); err != nil {
+				return d.stopped(ctx, err)
 			}
 			op := deploymentOperation{ID: strings.ToUpper(strings.ReplaceAll(az.NewGUID(), "-", ""))[:16], Kind: "Delete", Target: row.ID.String(), Started: az.MicrosOf(d.api.now()), State: StateSucceeded, Status: http.StatusOK}
 			_, err := d.api.perform(ctx, d.call.Caller, http.MethodDelete, row.ID, "2021-04-01", nil)

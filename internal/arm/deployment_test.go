@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hawser/hawser/internal/arm/template"
@@ -328,6 +329,71 @@ func TestDeploymentsWait(t *testing.T) {
 			t.Errorf("failed: %s", b.raw)
 		}
 	})
+}
+
+// TestStoppedDeployments: what goes on in the background ends with what let it
+// begin: a deployment in one that was cancelled, and any whose caller is gone.
+func TestStoppedDeployments(t *testing.T) {
+	entered, gate := make(chan bool), make(chan error)
+	var gone atomic.Bool
+	types := func() []AnyType {
+		return append(testTypes(nil), Define("Test.Slow/things", nil, Hooks[boxProps]{
+			Work: func(_ context.Context, r, _ *Resource[boxProps]) error { entered <- true; return <-gate }}))
+	}
+	slow := `{` + templateHead + `"resources":[{"type":"Test.Slow/things","apiVersion":"2022-09-01","name":"s"},{` + box + `,"name":"b","dependsOn":["s"]}]}`
+	nested := `{` + templateHead + `"resources":[{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"in","properties":{"mode":"Incremental","template":` + slow + `}}]}`
+	eachPlane(t, types, func(t *testing.T, p *plane) {
+		withGroup(p)
+		gone.Store(false)
+		p.api.cfg.CallerStands = func(context.Context, string) (bool, error) { return !gone.Load(), nil }
+		poll := func(a answer) string {
+			return strings.TrimPrefix(a.header.Get("Azure-AsyncOperation"), "https://management.hawser.localhost:8443")
+		}
+		a := p.must(201, owner, "PUT", deployments+"out", deployBody("Incremental", nested, `{}`))
+		<-entered
+		gate <- nil
+		p.waitFor(poll(a), "Succeeded")
+		p.must(200, owner, "DELETE", inGroup+"/providers/Test.Box/boxes/b", "")
+
+		a = p.must(200, owner, "PUT", deployments+"out", deployBody("Incremental", nested, `{}`))
+		<-entered
+		p.must(204, owner, "POST", deployments+"out/cancel", "")
+		gate <- nil
+		p.waitFor(poll(a), "Failed")
+		p.must(404, owner, "GET", inGroup+"/providers/Test.Box/boxes/b", "")
+		if b := p.must(200, owner, "GET", deployments+"in", ""); b.at("properties", "provisioningState") != "Failed" || !strings.Contains(string(b.raw), "was cancelled") {
+			t.Errorf("the inner one: %s", b.raw)
+		}
+
+		a = p.must(201, owner, "PUT", deployments+"gone", deployBody("Incremental", slow, `{}`))
+		<-entered
+		gone.Store(true)
+		gate <- nil
+		p.waitFor(poll(a), "Failed")
+		p.must(404, owner, "GET", inGroup+"/providers/Test.Box/boxes/b", "")
+		if b := p.must(200, owner, "GET", deployments+"gone", ""); b.at("properties", "provisioningState") != "Failed" || !strings.Contains(string(b.raw), "disabled or deleted") {
+			t.Errorf("whose caller is gone: %s", b.raw)
+		}
+	})
+}
+
+// TestNestedPlaces: a deployment inside of another can be nowhere else than one
+// from outside, and is called as one.
+func TestNestedPlaces(t *testing.T) {
+	p := newPlane(t, sqlite(t), newSealer(t), testTypes(nil)...)
+	withGroup(p)
+	p.must(200, owner, "PUT", inGroup+"/providers/Test.Box/boxes/b", `{"location":"x","properties":{}}`)
+	for code, more := range map[string]string{
+		"InvalidDeploymentScope": `"name":"in","scope":"` + inGroup + `/providers/Test.Box/boxes/b"`,
+		"InvalidDeploymentName":  `"name":"` + strings.Repeat("n", 65) + `"`,
+		"InvalidDeploymentMode":  `"name":"in","subscriptionId":"` + subID + `","scope":"/subscriptions/` + subID + `","location":"x"`,
+	} {
+		tmpl := `{` + templateHead + `"resources":[{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01",` + more + `,"properties":{"mode":"Complete","template":{` + templateHead + `"resources":[]}}}]}`
+		if a := p.deploy(owner, deployments+"d", deployBody("Incremental", tmpl, `{}`), "Failed"); !strings.Contains(string(a.raw), code) {
+			t.Errorf("%s: %s", more, a.raw)
+		}
+	}
+	p.must(200, owner, "GET", inGroup+"/providers/Test.Box/boxes/b", "")
 }
 
 func TestDeploymentHistoryIsBounded(t *testing.T) {

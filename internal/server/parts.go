@@ -91,7 +91,7 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	}
 	s.onClose(func(context.Context) { p.authority.Close() })
 	p.arm = arm.New(arm.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log,
-		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere})
+		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere, CallerStands: s.callerStands})
 	s.onClose(func(ctx context.Context) { _ = p.arm.Close(ctx) })
 	p.vaults = vault.New(vault.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log, Names: s.names})
 	p.sites = site.New(s.frontHooks(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,
@@ -135,6 +135,16 @@ func (s *Server) principalKind(ctx context.Context, oid string) (az.PrincipalKin
 		return "", false, err
 	}
 	return o.Kind, true, nil
+}
+
+// callerStands asks the store and not a token: for what goes on after one was
+// looked at.
+func (s *Server) callerStands(ctx context.Context, oid string) (bool, error) {
+	if err := s.store.Confirm(ctx); err != nil {
+		return false, err
+	}
+	o, ok, err := s.parts.directory.Get(ctx, oid)
+	return ok && err == nil && o.Enabled, err
 }
 
 // federationRoots adds a file's certificates to the system's; nil means those
