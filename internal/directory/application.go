@@ -36,11 +36,27 @@ func checkApplication(o *Object) error {
 		return err
 	}
 	for _, u := range o.IdentifierURIs {
-		if guid := strings.TrimPrefix(strings.ToLower(u), "api://"); az.IsGUID(guid) && guid != o.AppID {
-			return az.Errorf(az.Invalid, "Request_BadRequest", "An identifier URI of the form api://{appId} must hold the application's own appId.")
+		if !ownAPI(u, o.AppID) {
+			return az.Errorf(az.Invalid, "Request_BadRequest", "An identifier URI of the form api://{appId} or api://{tenantId}/{appId} must hold the application's own appId.")
 		}
 	}
 	return checkURIs(o.IdentifierURIs)
+}
+
+// ownAPI refuses api:// URIs that begin with the application id of another,
+// whatever follows it: who checks tokens may look at the beginning only. Behind
+// a GUID that is the tenant's, the application's own must follow.
+func ownAPI(uri, appID string) bool {
+	rest, ok := strings.CutPrefix(strings.ToLower(uri), "api://")
+	if !ok {
+		return true
+	}
+	first, rest, _ := strings.Cut(rest, "/")
+	if !az.IsGUID(first) || first == appID {
+		return true
+	}
+	second, _, _ := strings.Cut(rest, "/")
+	return second == appID
 }
 
 func checkURIs(uris []string) error {
@@ -71,7 +87,7 @@ func checkURIs(uris []string) error {
 // reservedHost keeps registrations from standing in for a platform resource:
 // its tokens would be taken for ours.
 func reservedHost(host string) bool {
-	host = strings.ToLower(host)
+	host = strings.TrimRight(strings.ToLower(host), ".")
 	for _, suffix := range []string{".windows.net", ".azure.com", ".azure.net", ".azure.cn", ".azure.us", ".microsoft.com", ".microsoft.us",
 		".microsoftonline.com", ".microsoftonline.us", ".chinacloudapi.cn", ".usgovcloudapi.net", ".cloudapi.de", ".microsoftazure.de", ".azconfig.io"} {
 		if strings.HasSuffix(host, suffix) || host == suffix[1:] {

@@ -117,7 +117,46 @@ func checkUser(o *Object) error {
 	if !ok || local == "" || domain == "" || len(local) > 64 || len(domain) > 255 || strings.ContainsAny(domain, "@/\\ ") {
 		return az.Errorf(az.Invalid, "Request_BadRequest", "The property 'userPrincipalName' must have the form name@domain.")
 	}
+	if !plainUPN(local, domain) {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The property 'userPrincipalName' may hold letters from a to z, digits and ' . - _ ! # ^ ~ + before the @, with no dot at either end, and a host name behind it.")
+	}
 	return checkText("userPrincipalName", o.UPN, 320)
+}
+
+// plainUPN admits names that look like no other: a person is told by it on
+// pages, in records and in databases. Source: "Prepare for directory
+// synchronization", characters of userPrincipalName; & and + as in mail
+// addresses, which a company's own provider may name people by.
+func plainUPN(local, domain string) bool {
+	letter := func(c rune) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' }
+	return !strings.ContainsFunc(local, func(c rune) bool { return !letter(c) && !strings.ContainsRune("'.-_!#^~+&", c) }) &&
+		!strings.ContainsFunc(domain, func(c rune) bool { return !letter(c) && c != '.' && c != '-' }) &&
+		strings.Trim(local, ".") == local && strings.Trim(domain, ".-") == domain && !strings.Contains(local+"@"+domain, "..")
+}
+
+// maxProfile and maxPhones bound a person's texts. Source: Microsoft Graph, at
+// most 128 characters for most of them, 1,024 for streetAddress, one business
+// phone of 64.
+const (
+	maxProfile = 1024
+	maxPhones  = 10
+)
+
+func (o *Object) checkProfile() error {
+	for name, text := range o.Profile {
+		if err := checkText(name, text, maxProfile); err != nil {
+			return err
+		}
+	}
+	if len(o.BusinessPhones) > maxPhones {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The property 'businessPhones' can hold at most %d numbers.", maxPhones)
+	}
+	for _, phone := range o.BusinessPhones {
+		if err := checkText("businessPhones", phone, 64); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxTags is our bound on an object's tags.
@@ -137,6 +176,9 @@ func (o *Object) checkFacts() error {
 	}
 	if len(o.Tags) > maxTags || utf8.RuneCountInString(o.Description) > 1024 || utf8.RuneCountInString(o.Notes) > 1024 {
 		return az.Errorf(az.Invalid, "Request_BadRequest", "The object's description and notes can have 1024 characters each, and it can have %d tags.", maxTags)
+	}
+	if err := o.checkProfile(); err != nil {
+		return err
 	}
 	for _, t := range o.Tags {
 		if err := checkText("tags", t, 256); err != nil {

@@ -258,6 +258,9 @@ func (d *Directory) AddFederated(tx *store.Tx, application string, f CredentialF
 	if err := checkName("federated identity credential", f.Name); err != nil {
 		return nil, err
 	}
+	if err := checkText("description", f.Description, maxFederatedText); err != nil {
+		return nil, err
+	}
 	if err := federatedTwin(tx, application, "", f); err != nil {
 		return nil, err
 	}
@@ -288,6 +291,9 @@ func federatedTwin(tx *store.Tx, application, but string, f CredentialFacts) err
 // updateFederated writes a federated identity credential that was changed.
 func (d *Directory) updateFederated(tx *store.Tx, application string, c *Credential) error {
 	if err := CheckFederated(c.Issuer, c.Subject, c.Audiences); err != nil {
+		return err
+	}
+	if err := checkText("description", c.Description, maxFederatedText); err != nil {
 		return err
 	}
 	if err := federatedTwin(tx, application, c.ID, c.CredentialFacts); err != nil {

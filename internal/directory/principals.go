@@ -68,6 +68,9 @@ func (d *Directory) createPrincipal(ctx context.Context, c *call) (any, error) {
 	if !az.IsGUID(b.AppID) {
 		return nil, az.Errorf(az.Invalid, "Request_BadRequest", "The property 'appId' must be a GUID.")
 	}
+	if err := d.guardNewPrincipal(ctx, c, strings.ToLower(b.AppID)); err != nil {
+		return nil, err
+	}
 	var made *Object
 	var err error
 	err = d.store.Write(ctx, func(tx *store.Tx) error {
@@ -86,10 +89,34 @@ func (d *Directory) createPrincipal(ctx context.Context, c *call) (any, error) {
 	return d.showAs(ctx, c, made, http.StatusCreated)
 }
 
+// guardNewPrincipal: who makes a service principal may own it, and its owner
+// adds secrets to the application. So one that may manage only what it owns
+// makes no principal of another's application.
+func (d *Directory) guardNewPrincipal(ctx context.Context, c *call, appID string) error {
+	_, owned := holdsAny(c.Caller.Roles, ownedBy)
+	_, all := holdsAny(c.Caller.Roles, needs.writePrincipals.roles)
+	if c.Caller.Kind == az.User || !owned || all {
+		return nil
+	}
+	app, err := d.byApp(ctx, Application, appID)
+	if err != nil || app == nil {
+		return err // that there is none is said later
+	}
+	if owns, err := d.owns(ctx, c.Caller.ObjectID, app); err != nil || owns {
+		return err
+	}
+	return d.cfg.Guard.Check(ctx, c.Caller, actionPrincipals, az.Root)
+}
+
 func (d *Directory) patchPrincipal(ctx context.Context, c *call) (any, error) {
 	var b principalBody
 	if err := c.body(&b); err != nil {
 		return nil, err
+	}
+	if c.target.FirstParty {
+		if err := d.guardFirstParty(ctx, c, &b); err != nil {
+			return nil, err
+		}
 	}
 	if b.Enabled.there {
 		if err := d.guardPrivileged(ctx, c, c.target.ID); err != nil {
@@ -107,6 +134,19 @@ func (d *Directory) patchPrincipal(ctx context.Context, c *call) (any, error) {
 		b.into(o)
 		return d.Update(tx, o)
 	})
+}
+
+// guardFirstParty keeps the platform's own resources and clients as they are:
+// without Graph or the resource manager nobody could let anybody in again. Whom
+// they let in is for those who may hand out rights at the root.
+func (d *Directory) guardFirstParty(ctx context.Context, c *call, b *principalBody) error {
+	if b.Enabled.there && !b.Enabled.v && (c.target.AppID == AppGraph || c.target.AppID == AppARM) {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "This service principal cannot be disabled: nobody could enable it again.")
+	}
+	if b.Assigned.there && b.Assigned.v {
+		return az.Errorf(az.Invalid, "Request_BadRequest", "The platform's own service principals cannot require an assignment.")
+	}
+	return d.cfg.Guard.Check(ctx, c.Caller, actionAssign, az.Root)
 }
 
 // appRoleBody is an app role assignment as Graph writes it.

@@ -1,0 +1,97 @@
+package directory
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/hawser/hawser/internal/az"
+)
+
+// TestPlatformsOwnStay: who may write all applications cannot lock everybody
+// out by the platform's own resources and clients.
+func TestPlatformsOwnStay(t *testing.T) {
+	w, g := sqlite(t)
+	if err := w.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	graph, arm, cli, vault := "/servicePrincipals/"+w.firstPartyID(AppGraph), "/servicePrincipals/"+w.firstPartyID(AppARM), "/servicePrincipals/"+w.firstPartyID(AppAzureCLI), "/servicePrincipals/"+w.firstPartyID(AppKeyVault)
+	admin := az.Principal{ObjectID: az.NewGUID(), Kind: az.ServicePrincipal, Roles: []string{"Application.ReadWrite.All"}}
+	for _, c := range []struct {
+		as     az.Principal
+		path   string
+		body   object
+		status int
+	}{
+		{admin, vault, object{"accountEnabled": false}, 403},
+		{admin, cli, object{"accountEnabled": false}, 403},
+		{admin, cli, object{"notes": "x"}, 403},
+		{admin, graph, object{"appRoleAssignmentRequired": true}, 400},
+		{w.owner, graph, object{"accountEnabled": false}, 400},
+		{w.owner, arm, object{"accountEnabled": false}, 400},
+		{w.owner, cli, object{"appRoleAssignmentRequired": true}, 400},
+		{w.owner, cli, object{"accountEnabled": false}, 204},
+		{w.owner, cli, object{"accountEnabled": true}, 204},
+	} {
+		g.as = c.as
+		if status, out := g.call("PATCH", c.path, c.body); status != c.status {
+			t.Errorf("%s %v: %d, want %d: %v", c.path, c.body, status, c.status, out)
+		}
+	}
+}
+
+// TestOwnedByMakesNoOthersPrincipal: Application.ReadWrite.OwnedBy is no way to
+// a secret of an application that somebody else owns.
+func TestOwnedByMakesNoOthersPrincipal(t *testing.T) {
+	w, g := sqlite(t)
+	app := g.want(201, "POST", "/applications", object{"displayName": "somebody's"})
+	robot := g.want(201, "POST", "/applications", object{"displayName": "robot"})
+	oid := g.want(201, "POST", "/servicePrincipals", object{"appId": robot["appId"]})["id"].(string)
+	g.as = az.Principal{ObjectID: oid, AppID: robot["appId"].(string), Kind: az.ServicePrincipal, Roles: []string{"Application.ReadWrite.OwnedBy"}}
+	g.want(403, "POST", "/servicePrincipals", object{"appId": app["appId"]})
+	mine := g.want(201, "POST", "/applications", object{"displayName": "mine"})
+	sp := g.want(201, "POST", "/servicePrincipals", object{"appId": mine["appId"]})
+	g.want(200, "POST", "/servicePrincipals/"+sp["id"].(string)+"/addPassword", nil)
+	g.as = w.owner
+	g.want(201, "POST", "/servicePrincipals", object{"appId": app["appId"]})
+}
+
+// TestLookAlikes: nobody can be given a name that looks like another's, and no
+// application a URI that begins like another's.
+func TestLookAlikes(t *testing.T) {
+	w, g := sqlite(t)
+	w.user("admin")
+	for _, upn := range []string{"\u0430dmin@hawser.localhost", "ADMIN@HAWSER.localhost", "admin@hawser.localhost.", "admin@hawser.localhost\u200b", "admin\u200d@hawser.localhost",
+		"\uff41dmin@hawser.localhost", "adm\u0131n@hawser.localhost", "admin @hawser.localhost", "admin.@hawser.localhost", "admin@hawser..localhost", "a/../b@hawser.localhost",
+		"a\u0308dmin@x", "admin@haw\u017fer.localhost", "\"admin\"@hawser.localhost", "<b>@hawser.localhost"} {
+		if status, out := g.call("POST", "/users", object{"displayName": "x", "userPrincipalName": upn, "mailNickname": "x", "accountEnabled": true, "passwordProfile": object{"password": "long enough"}}); status != 400 {
+			t.Errorf("%q is taken: %d %v", upn, status, out)
+		}
+	}
+	other := g.want(201, "POST", "/applications", object{"displayName": "other"})["appId"].(string)
+	app := g.want(201, "POST", "/applications", object{"displayName": "app"})
+	for uri, status := range map[string]int{"api://" + other: 400, "api://" + other + "/": 400, "api://" + strings.ToUpper(other) + "/x": 400, "api://" + other + "/" + other: 400,
+		"https://vault.azure.net.": 400, "HTTPS://VAULT.AZURE.NET./": 400,
+		"api://" + app["appId"].(string): 204, "api://" + w.cfg.Names.Tenant + "/" + app["appId"].(string): 204, "api://" + app["appId"].(string) + "/x": 204, "api://name": 204} {
+		if got, out := g.call("PATCH", "/applications/"+app["id"].(string), object{"identifierUris": []string{uri}}); got != status {
+			t.Errorf("%s: %d %v", uri, got, out)
+		}
+	}
+}
+
+// TestBoundedProfiles: what nobody decides by is bounded all the same.
+func TestBoundedProfiles(t *testing.T) {
+	w, g := sqlite(t)
+	id, _ := w.user("ann")
+	many := make([]string, 200)
+	for name, body := range map[string]object{
+		"long": {"jobTitle": strings.Repeat("x", 5000)}, "control": {"city": "a\x00b"}, "phones": {"businessPhones": many}, "a phone": {"businessPhones": []string{strings.Repeat("1", 100)}},
+	} {
+		if status, out := g.call("PATCH", "/users/"+id, body); status != 400 {
+			t.Errorf("%s: %d %v", name, status, out)
+		}
+	}
+	app := g.want(201, "POST", "/applications", object{"displayName": "app"})
+	g.want(400, "POST", "/applications/"+app["id"].(string)+"/federatedIdentityCredentials",
+		object{"name": "n", "issuer": "https://i", "subject": "s", "audiences": []any{"a"}, "description": strings.Repeat("x", 5000)})
+}
