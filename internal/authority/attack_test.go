@@ -495,3 +495,28 @@ func TestConsentDoesNotCarryAStrongerSignIn(t *testing.T) {
 		t.Errorf("%s\n%s", got.url, got.body)
 	}
 }
+
+// Who cannot show the client's secret can neither burn its code nor end what
+// came of it.
+func TestStrangersDoNotBurnCodes(t *testing.T) {
+	p := onSQLite(t)
+	u := p.person(t, "ann@hawser.localhost")
+	c := p.register(t, "web", web)
+	p.grantFor(t, c, u.ID, directory.AppGraph, "User.Read")
+	code := p.codeFor(t, p.browser(t), u.UPN, p.authorizeURL(c.AppID, appCB, "User.Read offline_access"))
+	for range 2 {
+		if r := p.redeem(t, c.AppID, appCB, code, "code_verifier", strings.Repeat("x", 43)); r.code() != 7000218 {
+			t.Errorf("%s", r)
+		}
+	}
+	r := p.redeem(t, c.AppID, appCB, code, "client_secret", c.secret)
+	if r.status != 200 {
+		t.Fatalf("burnt: %s", r)
+	}
+	if x := p.redeem(t, c.AppID, appCB, code); x.code() != 7000218 {
+		t.Errorf("%s", x)
+	}
+	if x := p.refresh(t, c.AppID, r.text("refresh_token"), "", "client_secret", c.secret); x.status != 200 {
+		t.Errorf("ended: %s", x)
+	}
+}

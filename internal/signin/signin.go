@@ -233,5 +233,7 @@ func (s *SignIn) SignOut(ctx context.Context, r *rest.Request, user string) (end
 	if left == 0 {
 		dropCookie(header, sessionCookie)
 	}
+	// Whoever comes to this browser next finds no half-done sign-in either.
+	s.newBrowser(r, header)
 	return ended, header, nil
 }
