@@ -71,6 +71,10 @@ type Front struct {
 	proxy *proxy
 	live  *live
 	turn  atomic.Uint64 // which process of an app is next
+
+	apps      *cache[app]              // by name
+	sessions  *cache[*session]         // by key
+	upstreams *cache[[]store.Upstream] // by site
 }
 
 // New makes the front. Close ends it.
@@ -84,7 +88,9 @@ func New(cfg Config) *Front {
 	if cfg.Served == nil {
 		cfg.Served = func(string, string, int, time.Duration) {}
 	}
-	f := &Front{cfg: cfg}
+	f := &Front{cfg: cfg, apps: newCache[app](maxCachedApps, 0, cfg.Clock), sessions: newCache[*session](maxCachedSessions, sessionAge, cfg.Clock),
+		upstreams: newCache[[]store.Upstream](maxCachedApps, processAge, cfg.Clock)}
+	cfg.Store.Listen(f.changed)
 	f.proxy, f.live = newProxy(f), newLive(f)
 	return f
 }
@@ -140,19 +146,16 @@ func (v *visit) serve() {
 		return
 	}
 	name := v.f.cfg.Names.Classify(v.r.Host)
-	site, err := v.f.cfg.Site(v.ctx, name.Name)
-	if err == nil && site != nil {
-		v.site = site
-		v.set, err = parse(v.f.cfg.Names, site.Auth)
-	}
+	a, ok, err := v.f.app(v.ctx, name.Name)
+	v.site, v.set = a.site, a.set
 	switch {
 	case err != nil:
 		v.fail(err)
 		return
-	case site == nil:
+	case !ok:
 		v.page(http.StatusNotFound, "No such app", "There is no app of this name on this plane.")
 		return
-	case site.Stopped:
+	case v.site.Stopped:
 		v.page(http.StatusForbidden, "This app is stopped", "Somebody stopped it; start it to use it.")
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/directory"
 )
 
@@ -352,9 +353,7 @@ func TestWithoutAuthenticationTheFrontOnlyProxies(t *testing.T) {
 	if a := r.browser().get("https://" + r.host("none") + "/"); a.StatusCode != 404 {
 		t.Errorf("an app that is not there: %d", a.StatusCode)
 	}
-	r.mu.Lock()
-	r.sites["app1"].Stopped = true
-	r.mu.Unlock()
+	r.site("app1", &Site{ID: az.MustParseID(siteID + "app1"), Stopped: true})
 	if a := r.browser().get("/"); a.StatusCode != 403 {
 		t.Errorf("a stopped app: %d", a.StatusCode)
 	}

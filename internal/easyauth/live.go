@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -116,19 +117,17 @@ func (l *live) named() []*open {
 func (v *visit) still(ctx context.Context) bool {
 	n := *v
 	n.ctx = ctx
-	site, err := v.f.cfg.Site(ctx, v.site.ID.Name())
+	a, ok, err := v.f.app(ctx, v.site.ID.Name())
 	if err != nil {
-		return true
+		return !az.Is(err, az.Invalid) // settings that say nothing let nobody stay
 	}
-	if site == nil || site.Stopped || !site.ID.Equal(v.site.ID) {
+	if !ok || a.site.Stopped || !a.site.ID.Equal(v.site.ID) || !a.set.Enabled {
 		return false
 	}
-	if n.set, err = parse(v.f.cfg.Names, site.Auth); err != nil || !n.set.Enabled {
-		return false
-	}
+	n.set = a.set
 	// Also where strangers are let in: the app was told whose request it is.
 	if s := v.who.session; s != nil {
-		now, err := v.f.open(ctx, s.Key)
+		now, err := v.f.cached(ctx, s.Key)
 		if err != nil {
 			return true
 		}

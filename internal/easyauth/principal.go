@@ -106,12 +106,19 @@ func (c *caller) claim(name string) (text string, ok bool) {
 
 // encoded is the value of X-MS-CLIENT-PRINCIPAL.
 func (c *caller) encoded() string {
+	if c.session != nil && c.session.encoded != "" {
+		return c.session.encoded
+	}
+	return encodePrincipal(c.claims)
+}
+
+func encodePrincipal(claims map[string]any) string {
 	b, err := json.Marshal(struct {
 		Type   string  `json:"auth_typ"`
 		Claims []claim `json:"claims"`
 		Name   string  `json:"name_typ"`
 		Role   string  `json:"role_typ"`
-	}{provider, claimList(c.claims), nameType, roleType})
+	}{provider, claimList(claims), nameType, roleType})
 	if err != nil {
 		return ""
 	}

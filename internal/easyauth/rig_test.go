@@ -305,9 +305,21 @@ func (r *rig) auths(app, text string) {
 	if err := Check(r.cfg.Names, []byte(text)); err != nil {
 		r.t.Fatal(err)
 	}
+	r.site(app, &Site{ID: az.MustParseID(siteID + app), Auth: []byte(text)})
+}
+
+// site changes an app as the store's own would: the feed tells of it.
+func (r *rig) site(app string, s *Site) {
+	r.t.Helper()
 	r.mu.Lock()
-	r.sites[app] = &Site{ID: az.MustParseID(siteID + app), Auth: []byte(text)}
+	r.sites[app] = s
 	r.mu.Unlock()
+	r.write(func(tx *store.Tx) error {
+		if _, err := tx.DeleteResource(s.ID); err != nil {
+			return err
+		}
+		return tx.PutResource(store.Resource{ID: s.ID, ETag: az.NewGUID(), Body: []byte("{}")}, "")
+	})
 }
 
 // app starts a process of an app and announces it.

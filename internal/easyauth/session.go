@@ -63,10 +63,12 @@ func (secrets) String() string { return az.Redacted }
 // GoString hides the tokens.
 func (secrets) GoString() string { return az.Redacted }
 
-// session is an open sign-in.
+// session is an open sign-in. It is shared by requests and not changed.
 type session struct {
 	store.FrontSession
 	secrets secrets
+	claims  map[string]any
+	encoded string // X-MS-CLIENT-PRINCIPAL
 }
 
 func random() string {
@@ -123,8 +125,15 @@ func (v *visit) present() (all []ticket, cookie bool) {
 // renewed is found too.
 func (v *visit) find(renewable bool) (c *caller, err error) {
 	all, cookie := v.present()
+	if len(all) == 0 {
+		return nil, nil
+	}
+	// A sign-out on another plane counts at once.
+	if err := v.f.cfg.Store.Confirm(v.ctx); err != nil {
+		return nil, err
+	}
 	for _, t := range all {
-		s, err := v.f.open(v.ctx, t.key)
+		s, err := v.f.cached(v.ctx, t.key)
 		if err != nil {
 			return nil, err
 		}
@@ -158,6 +167,10 @@ func (f *Front) open(ctx context.Context, key string) (*session, error) {
 		return nil, az.Errorf(az.Internal, "", "").Because(err)
 	}
 	s.Sealed = nil
+	if s.claims, err = decodeObject(s.secrets.Claims); err != nil {
+		return nil, az.Errorf(az.Internal, "", "").Because(err)
+	}
+	s.encoded = encodePrincipal(s.claims)
 	return s, nil
 }
 
@@ -181,8 +194,9 @@ func (v *visit) stands(s *session, renewable bool) (*caller, error) {
 		if err != nil {
 			return nil, err
 		}
+		v.f.sessions.drop(s.Key)
 	}
-	return v.f.callerOf(s)
+	return v.f.callerOf(s), nil
 }
 
 // personStands reports whether the person of a session may still have one:
@@ -208,13 +222,9 @@ func (f *Front) principalStands(ctx context.Context, p az.Principal, then time.T
 	return err == nil && ok && o.Enabled && o.ValidFrom <= az.MicrosOf(then), err
 }
 
-func (f *Front) callerOf(s *session) (*caller, error) {
-	claims, err := decodeObject(s.secrets.Claims)
-	if err != nil {
-		return nil, az.Errorf(az.Internal, "", "").Because(err)
-	}
-	return &caller{claims: claims, session: s,
-		principal: az.Principal{ObjectID: s.Person, AppID: s.Client, TenantID: f.cfg.Names.Tenant, Kind: az.User, Name: s.secrets.Name}}, nil
+func (f *Front) callerOf(s *session) *caller {
+	return &caller{claims: s.claims, session: s,
+		principal: az.Principal{ObjectID: s.Person, AppID: s.Client, TenantID: f.cfg.Names.Tenant, Kind: az.User, Name: s.secrets.Name}}
 }
 
 // seal puts a session's secrets into its row.

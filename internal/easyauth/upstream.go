@@ -173,7 +173,10 @@ func dialControl(check func(network, address string) error) func(string, string,
 
 // processes lists where an app can be reached from here, the best first.
 func (f *Front) processes(ctx context.Context, site az.ID) ([]store.Upstream, error) {
-	all, err := f.cfg.Store.Upstreams(ctx, site.Key())
+	all, _, err := f.upstreams.get(site.Key(), func() ([]store.Upstream, bool, error) {
+		all, err := f.cfg.Store.Upstreams(ctx, site.Key())
+		return all, len(all) > 0, err
+	})
 	if err != nil {
 		return nil, err
 	}
