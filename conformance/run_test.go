@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -70,6 +71,25 @@ func TestRun(t *testing.T) {
 		}
 		if r := w.try("run"); r.code != 2 {
 			t.Errorf("no app: exit status %d, want 2", r.code)
+		}
+	})
+	t.Run("a signal before the program is there", func(t *testing.T) {
+		for wait := time.Duration(0); wait < 60*time.Millisecond; wait += 4 * time.Millisecond {
+			cmd := exec.Command(hawser, "run", "web", "--data", w.dir, "--", "sleep", "600")
+			cmd.Env = clean(t)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(wait)
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			select {
+			case <-ended:
+			case <-time.After(startLimit):
+				_ = cmd.Process.Kill()
+				t.Fatalf("SIGTERM after %s was lost", wait)
+			}
 		}
 	})
 	t.Run("signals", func(t *testing.T) {

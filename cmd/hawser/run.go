@@ -41,7 +41,9 @@ func (a *cli) runCommand() *cobra.Command {
 			cfg.Client, cfg.Site, cfg.Argv = c, args[0], args[1:]
 			cfg.OnChange, cfg.Identity = run.OnChange(onChange), run.Dialect(dialect)
 			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-			// Signals are the program's: they are passed on and end nothing here.
+			// Signals are the program's: they are passed on and end nothing here,
+			// but for one that comes before the program is there.
+			cfg.Ended = cmd.Context().Done()
 			code, err := run.Run(context.WithoutCancel(cmd.Context()), cfg)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "hawser: %s\n", sentence(err))

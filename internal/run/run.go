@@ -82,6 +82,10 @@ type Config struct {
 	Stdin, Stdout, Stderr *os.File // default: this process's own
 	Environ               []string // the parent's environment; default os.Environ()
 
+	// Ended is closed when this process is told to end. It counts only until
+	// there is a program that signals can be passed on to; nil never ends.
+	Ended <-chan struct{}
+
 	// SharedProcess is set when this process has other children than the app,
 	// as a test has. Run then adopts no orphans of the app: a process whose
 	// parent died is no longer known as the app's.

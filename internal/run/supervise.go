@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hawser/hawser/client"
@@ -48,6 +49,11 @@ func (s *session) supervise(ctx context.Context, env *client.Environment) (int, 
 	v.environ = s.environFor(env)
 	signal.Notify(v.signals, forwarded()...)
 	defer signal.Stop(v.signals)
+	select {
+	case <-v.Ended: // while the environment was asked for: nobody would be told
+		return exitSignal + int(syscall.SIGTERM), nil
+	default:
+	}
 	stop := adopt(s)
 	defer stop()
 	if v.halted = env.Stopped(); v.halted {
