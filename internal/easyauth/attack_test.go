@@ -2,11 +2,13 @@ package easyauth
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +186,14 @@ func TestHostOfTheApp(t *testing.T) {
 	if a := r.browser().get("/.auth/login/aad", "X-Forwarded-Host", "public.example"); !strings.Contains(a.Header.Get("Location"), "redirect_uri=https%3A%2F%2Fpublic.example%2F.auth") {
 		t.Errorf("sign-in: %s", a.Header.Get("Location"))
 	}
+	r.auths("app1", on(nil))
+	for _, host := range []string{"app1.sites.hawser.test", "app1.sites.hawser.test:9", "APP1.sites.hawser.test."} {
+		_, _, br := r.raw("GET /x HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n")
+		if all, _ := io.ReadAll(br); !strings.Contains(string(all), "redirect_uri="+url.QueryEscape("https://"+r.host("app1")+"/.auth/")) {
+			t.Errorf("%s: %s", host, all)
+		}
+	}
+	r.openDoor()
 	for host, want := range map[string]string{"app1.azurewebsites.net:8443": "app1.azurewebsites.net:8443", "app1.azurewebsites.net:80,evil": "app1.azurewebsites.net", "APP1.azurewebsites.net.": "app1.azurewebsites.net"} {
 		_, _, br := r.raw("GET / HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n")
 		if all, _ := io.ReadAll(br); !strings.Contains(string(all), `"host":"`+want+`"`) {
@@ -436,5 +446,22 @@ func TestAddressesThatAreNobodysApp(t *testing.T) {
 	}
 	if err := farOnly("tcp", "203.0.113.9:443"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A program of another user that has taken an app's port between two of its
+// runs gets nothing.
+func TestPortOfAStranger(t *testing.T) {
+	r := plane(t)
+	r.openDoor()
+	hit := false
+	r.app("app1", func(http.ResponseWriter, *http.Request) { hit = true })
+	r.owner = func(net.Conn) error { return errors.New("uid 1001") }
+	if a := r.browser().get("/"); a.StatusCode != 503 || hit || strings.Contains(a.text, "1001") {
+		t.Errorf("%d %s", a.StatusCode, a.text)
+	}
+	r.owner = nil
+	if a := r.browser().get("/"); a.StatusCode != 200 {
+		t.Errorf("the app's own: %d", a.StatusCode)
 	}
 }

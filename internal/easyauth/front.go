@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -41,7 +42,7 @@ type Token struct {
 	Claims    map[string]any
 }
 
-// Config is what the front stands on. All but Clock, Log and Served are needed.
+// Config is what the front stands on. All but Clock, Log, Owner and Served are needed.
 type Config struct {
 	Store     *store.Store
 	Guard     *guard.Guard
@@ -60,6 +61,9 @@ type Config struct {
 	Login http.RoundTripper
 	// Machine names whose loopback this plane is on.
 	Machine string
+	// Owner says whether the program at the other end of a connection over
+	// loopback may be an app's; nil: any may.
+	Owner func(net.Conn) error
 	// Served counts a reply; nil for none.
 	Served func(surface, route string, status int, took time.Duration)
 }

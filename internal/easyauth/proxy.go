@@ -51,6 +51,9 @@ type visitKey struct{}
 
 func newProxy(f *Front) *proxy {
 	p := &proxy{f: f, near: transport(nearOnly), far: transport(farOnly)}
+	if f.cfg.Owner != nil {
+		p.near.DialContext = owned(p.near.DialContext, f.cfg.Owner)
+	}
 	p.reverse = &httputil.ReverseProxy{Rewrite: rewrite, Transport: p, FlushInterval: -1, BufferPool: newBuffers(),
 		ErrorHandler: failed, ErrorLog: log.New(slogWriter{f.cfg.Log}, "", 0)}
 	return p
@@ -61,6 +64,24 @@ func transport(control func(network, address string) error) *http.Transport {
 	return &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: keepIdle,
 		ResponseHeaderTimeout: answerTimeout, ExpectContinueTimeout: time.Second, DisableCompression: true,
 		TLSHandshakeTimeout: dialTimeout, MaxResponseHeaderBytes: maxAnswerHeader}
+}
+
+// errStranger is a port that another user's program has taken.
+var errStranger = errors.New("a program of another user listens on the app's port")
+
+// owned looks at who is at the other end before anything is sent there.
+func owned(dial func(ctx context.Context, network, address string) (net.Conn, error), owner func(net.Conn) error) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		if err := owner(c); err != nil {
+			_ = c.Close()
+			return nil, &net.OpError{Op: "dial", Net: network, Err: errors.Join(errStranger, err)}
+		}
+		return c, nil
+	}
 }
 
 func (p *proxy) close() {
@@ -201,6 +222,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		v.notUp("The app runs on another machine and listens on its loopback only. Start it there with 'hawser run … --upstream-address', or ask that machine's plane.")
 	case errors.Is(err, errNoProcess):
 		v.notUp("Nobody has started it: 'hawser run APP' does.")
+	case errors.Is(err, errStranger):
+		v.f.cfg.Log.Warn("easyauth: a program of another user has an app's port", "app", v.site.ID.Name(), "error", err)
+		v.notUp("A program of another user has its port. Start the app again, with another --port, as the user that the plane runs as.")
 	case errors.As(err, &op) && op.Op == "dial":
 		v.notUp("It has been started and does not take connections yet. It must listen on 127.0.0.1 and the port that the variable PORT names.")
 	case errors.As(err, &known):

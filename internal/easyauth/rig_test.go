@@ -197,6 +197,7 @@ type rig struct {
 	port     string
 	offset   *atomic.Int64
 	auditDir string
+	owner    func(net.Conn) error
 	setting  func(context.Context, az.ID, string) (az.Secret, error)
 	mu       *sync.Mutex
 	sites    map[string]*Site
@@ -247,7 +248,13 @@ func newRig(t testing.TB, st *store.Store, like *rig) *rig {
 			}
 			return az.NewSecret(secret1), nil
 		},
-		Verify: r.auth.verify, Login: r.auth})
+		Verify: r.auth.verify, Login: r.auth,
+		Owner: func(c net.Conn) error {
+			if r.owner == nil {
+				return nil
+			}
+			return r.owner(c)
+		}})
 	r.server.EnableHTTP2 = true
 	// As the plane's listener has them: the front must lift them.
 	r.server.Config.ReadTimeout, r.server.Config.WriteTimeout = time.Second, time.Second

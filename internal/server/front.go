@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/hawser/hawser/internal/az"
@@ -24,6 +26,7 @@ func (s *Server) openFront() {
 	p.front = easyauth.New(easyauth.Config{
 		Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory, Names: s.names, Clock: s.cfg.Clock, Log: s.cfg.Log,
 		Site: s.frontSite, Setting: p.sites.Setting, Verify: s.verifyFor, Login: inProcess{s}, Machine: run.Machine(), Served: s.served,
+		Owner: func(c net.Conn) error { return mayBeApp(c, os.Geteuid()) },
 	})
 	s.onClose(func(context.Context) { p.front.Close() })
 }
@@ -40,6 +43,26 @@ func (s *Server) frontHooks(c site.Config) site.Config {
 		return s.parts.front.Announce(ctx, id, p, easyauth.Announcer{Local: local, From: peerOf(ctx)})
 	}
 	return c
+}
+
+// mayBeApp refuses programs of users who can have no app on this machine's
+// loopback: only the plane's own user and root can announce one. Where that is
+// root its apps may have given their rights up, so anybody's could be one. What
+// the kernel does not tell passes.
+func mayBeApp(c net.Conn, plane int) error {
+	if plane <= 0 {
+		return nil
+	}
+	users, err := run.PeerUsers(c)
+	if err != nil {
+		return nil
+	}
+	for _, u := range users {
+		if u != 0 && int(u) != plane {
+			return fmt.Errorf("the program's user is %d, the plane's %d", u, plane)
+		}
+	}
+	return nil
 }
 
 // peerKey marks the address of a connection's other end in a request's context.

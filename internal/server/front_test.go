@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"net"
+	"os"
+	"runtime"
 	"testing"
 )
 
@@ -26,6 +28,15 @@ func TestPeerOfAConnection(t *testing.T) {
 	defer func() { _ = c.Close() }()
 	if got := peerOf(withPeer(context.Background(), c)); got.String() != "127.0.0.1" {
 		t.Errorf("peer %s", got)
+	}
+	own := os.Geteuid()
+	if err := mayBeApp(c, own); err != nil {
+		t.Errorf("one's own: %v", err)
+	}
+	if own > 0 && runtime.GOOS == "linux" {
+		if err := mayBeApp(c, own+1); err == nil {
+			t.Error("another user's program may be an app")
+		}
 	}
 	if peerOf(context.Background()).IsValid() {
 		t.Error("a connection without an address has one")
