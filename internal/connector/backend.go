@@ -49,6 +49,7 @@ type backend struct {
 	Password az.Secret
 	Database string // where the owner logs in when no database is named
 	local    bool   // the plane runs it, and nobody reaches it but through the gateway
+	proof    bool   // the server must ask for the password
 }
 
 func (b *backend) addr() string {
@@ -96,7 +97,10 @@ func (b *backend) config(user string, password az.Secret, database string) (*pgx
 	cfg.RuntimeParams = map[string]string{}
 	// A password in clear goes only to a server that has proved who it is; with
 	// SCRAM an impostor learns nothing.
-	cfg.RequireAuth = "scram-sha-256,md5,none"
+	cfg.RequireAuth = "scram-sha-256,md5"
+	if !b.proof {
+		cfg.RequireAuth += ",none"
+	}
 	if t.Mode == sslVerifyCA || t.Mode == sslVerifyFull {
 		cfg.RequireAuth += ",password"
 	}
@@ -141,12 +145,15 @@ func (b *backend) pin(ctx context.Context) (*pgx.Conn, error) {
 	return b.connect(ctx, "")
 }
 
+// errNoProof: the server asks for no password.
+var errNoProof = errors.New("the server asks for no password")
+
 var errNoTLS = errors.New("the server does not do TLS")
 
 // unreachable words why the owner could not log in.
 func (b *backend) unreachable(database string, err error) error {
 	cause := scrub(err, b.Password)
-	say := func(k az.Kind, code, format string, args ...any) error {
+	say := func(k az.Kind, code, format string, args ...any) *az.Error {
 		return az.Errorf(k, code, format, args...).Because(cause)
 	}
 	noTLS := strings.Contains(err.Error(), "server refused TLS connection")
@@ -167,6 +174,9 @@ func (b *backend) unreachable(database string, err error) error {
 	case errors.As(err, &pe):
 		return say(az.Unavailable, "ServerUnavailable", "The PostgreSQL server %s does not accept logins now (SQLSTATE %s); try again.", b.addr(), pe.Code)
 	case strings.Contains(err.Error(), "require_auth check failed"):
+		if strings.Contains(err.Error(), "did not complete authentication") {
+			return say(az.Invalid, "ServerTrustsThePlane", "The PostgreSQL server %s asks for no password: have it ask for one in pg_hba.conf (scram-sha-256), or let somebody attach it who may hand out rights on the whole plane.", b.addr()).Because(errors.Join(errNoProof, cause))
+		}
 		return say(az.Invalid, "ServerWantsPassword", "The PostgreSQL server %s asks for the password in clear: use scram-sha-256 in its pg_hba.conf, or sslmode=verify-full.", b.addr())
 	case errors.As(err, &unknown), errors.As(err, &name):
 		return say(az.Invalid, "ServerCertificateNotTrusted", "The certificate of the PostgreSQL server %s was refused: give its CA as caCertificate, or the name it holds as host.", b.addr())

@@ -49,6 +49,9 @@ const (
 	maxLocalSocket = 103
 	// maxLocalLog is how long a server's log may get before it begins anew.
 	maxLocalLog = 10 << 20
+	// maxLocals bounds the servers of one plane: each takes some 40 MB on disk
+	// and as much memory, and whoever may create a server can create many.
+	maxLocals = 32
 )
 
 // locals runs PostgreSQL servers on this machine. Each listens on a socket that
@@ -158,15 +161,38 @@ func (l *locals) create(ctx context.Context, name string, p *localPlace, passwor
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
-		return l.failed("make a directory for its data", err)
-	}
-	if err := os.WriteFile(dir+".new", nil, 0o600); err != nil {
-		return l.failed("make a directory for its data", err)
+	if err := l.makeRoom(dir); err != nil {
+		return err
 	}
 	if err := l.initdb(ctx, dir, password); err != nil {
 		l.remove(name, p)
 		return l.failed("make its data directory", err)
+	}
+	return nil
+}
+
+// makeRoom marks the place of a server that is to be made, if there is one.
+func (l *locals) makeRoom(dir string) error {
+	l.mu.Lock() // no two find the last place free
+	defer l.mu.Unlock()
+	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
+		return l.failed("make a directory for its data", err)
+	}
+	all, err := os.ReadDir(l.cfg.Dir)
+	if err != nil {
+		return l.failed("look for its place", err)
+	}
+	there := map[string]bool{} // a server is there by its directory or by the mark
+	for _, e := range all {
+		if _, instance, ok := cutLast(strings.TrimSuffix(e.Name(), ".new"), "-"); ok && instanceForm.MatchString(instance) {
+			there[instance] = true
+		}
+	}
+	if len(there) >= maxLocals {
+		return az.Errorf(az.Invalid, "TooManyLocalServers", "This plane runs %d PostgreSQL servers of its own already, which is the limit. Delete one, make a database on one that is there, or adopt a server that runs elsewhere.", maxLocals)
+	}
+	if err := os.WriteFile(dir+".new", nil, 0o600); err != nil {
+		return l.failed("make a directory for its data", err)
 	}
 	return nil
 }

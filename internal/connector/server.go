@@ -14,6 +14,7 @@ import (
 
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -115,11 +116,11 @@ func (c *Connector) checkServer(ctx context.Context, call *arm.Call, r, old *arm
 	case p.Hawser.Local != nil:
 		return c.checkLocal(ctx, r, old)
 	}
-	return c.checkAdopted(ctx, r, old)
+	return c.checkAdopted(ctx, call, r, old)
 }
 
 // checkAdopted is checkServer for a real server that somebody else runs.
-func (c *Connector) checkAdopted(ctx context.Context, r, old *arm.Resource[serverProperties]) error {
+func (c *Connector) checkAdopted(ctx context.Context, call *arm.Call, r, old *arm.Resource[serverProperties]) error {
 	p := &r.Properties
 	again, err := c.takeCredential(r)
 	if err != nil {
@@ -135,12 +136,33 @@ func (c *Connector) checkAdopted(ctx context.Context, r, old *arm.Resource[serve
 	if old != nil && !again {
 		return az.Errorf(az.Invalid, "PasswordNeeded", "Give administratorLoginPassword again to change where the server is or how it is reached: a password that is kept here is not sent to another server.")
 	}
-	version, err := b.adopt(ctx)
+	version, err := c.adoptAs(ctx, call, b)
 	if err != nil {
 		return err
 	}
 	p.Version, p.Hawser.SSLMode = version, b.SSLMode
 	return nil
+}
+
+// actionGive is the right to hand out rights. Who has it at the root may speak
+// as the plane itself.
+var actionGive = guard.Control("Microsoft.Authorization/roleAssignments/write")
+
+// adoptAs adopts a server for a caller. One that lets the plane in without a
+// password does so because of where it runs or as whom (trust, peer): through
+// the plane a caller could reach what he has no password for, such as the
+// database behind the plane. That needs the right to everything.
+func (c *Connector) adoptAs(ctx context.Context, call *arm.Call, b *backend) (version string, err error) {
+	proved := *b
+	proved.proof = true
+	if version, err = proved.adopt(ctx); !errors.Is(err, errNoProof) {
+		b.SSLMode = proved.SSLMode
+		return version, err
+	}
+	if err := call.Check(ctx, actionGive, az.Root); err != nil {
+		return "", err
+	}
+	return b.adopt(ctx)
 }
 
 // keepServer fills in what a body leaves out.
