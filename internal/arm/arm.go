@@ -32,6 +32,10 @@ type Config struct {
 	// and enabled. It is asked while something goes on long after its caller's
 	// token was looked at. nil believes that everybody does.
 	CallerStands func(ctx context.Context, oid string) (bool, error)
+	// ExplainPolicy gives the decision where a resource goes by a list of its own
+	// and not by roles; goes is false elsewhere. It is for "hawser why". nil knows
+	// of none.
+	ExplainPolicy func(ctx context.Context, oid string, groups []string, a guard.Action, scope az.ID) (entry string, goes bool, err error)
 	// TenantName is shown to people who list tenants; "" means "Hawser".
 	TenantName string
 }

@@ -63,6 +63,9 @@ func (a *API) why(ctx context.Context, call *Call) (any, error) {
 	} else if q.DataAction != nil {
 		action = guard.Control(q.Action)
 	}
+	if v, err := a.whyByPolicy(ctx, strings.ToLower(q.PrincipalID), action, call.ID); err != nil || v != nil {
+		return v, err
+	}
 	d, err := a.cfg.Guard.Explain(ctx, q.PrincipalID, action, call.ID)
 	if err != nil {
 		return nil, err
@@ -82,5 +85,32 @@ func (a *API) why(ctx context.Context, call *Call) (any, error) {
 		reason += "; a role that would: '" + d.Suggest + "'"
 	}
 	v["reason"] = reason
+	return v, nil
+}
+
+// whyByPolicy is why for a resource that goes by a list of its own, where roles
+// count for nothing; nil if it does not.
+func (a *API) whyByPolicy(ctx context.Context, oid string, action guard.Action, scope az.ID) (any, error) {
+	if a.cfg.ExplainPolicy == nil {
+		return nil, nil
+	}
+	groups, err := a.cfg.Guard.Groups(ctx, oid)
+	if err != nil {
+		return nil, err
+	}
+	entry, goes, err := a.cfg.ExplainPolicy(ctx, oid, groups, action, scope)
+	if err != nil || !goes {
+		return nil, err
+	}
+	v := map[string]any{"principalId": oid, "action": action.Name, "dataAction": action.Data, "scope": scope.String(), "allowed": entry != "",
+		"reason": "the resource goes by access policies, and none gives this to the principal or its groups (az keyvault set-policy does); roles count for nothing there"}
+	if entry == "" {
+		return v, nil
+	}
+	v["assignment"], v["role"] = entry, "access policy"
+	v["reason"] = "the access policy " + entry + " gives it"
+	if holder := entry[strings.LastIndexByte(entry, '/')+1:]; holder != oid {
+		v["via"] = holder
+	}
 	return v, nil
 }

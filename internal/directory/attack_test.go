@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,4 +95,28 @@ func TestBoundedProfiles(t *testing.T) {
 	app := g.want(201, "POST", "/applications", object{"displayName": "app"})
 	g.want(400, "POST", "/applications/"+app["id"].(string)+"/federatedIdentityCredentials",
 		object{"name": "n", "issuer": "https://i", "subject": "s", "audiences": []any{"a"}, "description": strings.Repeat("x", 5000)})
+}
+
+// TestNamedByLists: an object that a vault's access policies name is as
+// guarded as one that holds a role, and so is what leads to it.
+func TestNamedByLists(t *testing.T) {
+	w, g := sqlite(t)
+	outer, inner := w.group("outer"), w.group("inner")
+	w.addMembers(outer, inner)
+	ann, _ := w.user("ann")
+	bob, _ := w.user("bob")
+	w.addMembers(inner, ann)
+	admin := az.Principal{ObjectID: az.NewGUID(), Kind: az.ServicePrincipal, Roles: []string{"Group.ReadWrite.All", "User.ReadWrite.All"}}
+	for _, named := range []bool{true, false} {
+		w.cfg.Named = func(_ context.Context, oids []string) (bool, error) {
+			return named && slices.Contains(oids, outer), nil
+		}
+		status := map[bool]int{true: 403, false: 204}[named]
+		g.as = admin
+		g.want(status, "PATCH", "/users/"+ann, object{"passwordProfile": object{"password": "long enough"}})
+		g.want(status, "POST", "/groups/"+inner+"/members/$ref", object{"@odata.id": "x/" + bob})
+		if named { // who is in none of it
+			g.want(204, "PATCH", "/users/"+bob, object{"passwordProfile": object{"password": "long enough"}})
+		}
+	}
 }

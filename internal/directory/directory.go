@@ -24,6 +24,10 @@ type Config struct {
 	// Keep is the application id of the plane's administrator, who cannot be
 	// deleted; "" keeps nobody.
 	Keep string
+	// Named reports whether lists that resources keep themselves, such as access
+	// policies of vaults, let one of some objects do anything: that counts as a
+	// role of theirs does. nil knows of none.
+	Named func(ctx context.Context, oids []string) (bool, error)
 	// Unassign removes a deleted principal's role assignments in the same
 	// transaction; nil leaves them (they give nobody anything).
 	Unassign func(tx *store.Tx, principal string) error

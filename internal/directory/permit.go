@@ -258,7 +258,8 @@ const maxUp = 10_000
 // allowed to hand out rights at the root himself.
 //
 // Two differences from Entra follow: a group's owner does not manage its
-// members while the group (or one that holds it) has a role; and app roles
+// members while the group (or one that holds it) has a role or is in a vault's
+// access policies; and app roles
 // such as User.ReadWrite.All do not reach those who have one. As in Entra, the
 // owner of an application may add credentials to it whatever it may do: whoever
 // gives it a role trusts its owners.
@@ -270,8 +271,8 @@ func (d *Directory) guardPrivileged(ctx context.Context, c *call, oid string) er
 	return d.cfg.Guard.Check(ctx, c.Caller, actionAssign, az.Root)
 }
 
-// privileged reports whether an object holds a role of the control plane, an
-// app role of the platform's own, or could take one by what it owns.
+// privileged reports whether an object holds a role of the control plane, is in
+// a vault's access policies, holds an app role of the platform's own, or could take one by what it owns.
 func (d *Directory) privileged(ctx context.Context, oid string, owned bool) (bool, error) {
 	if yes, err := d.cfg.Guard.HoldsRoles(ctx, oid); err != nil || yes {
 		return yes, err
@@ -280,7 +281,13 @@ func (d *Directory) privileged(ctx context.Context, oid string, owned bool) (boo
 	if err != nil {
 		return false, err
 	}
-	holds, err := d.appRolesOf(ctx, append(up, oid))
+	all := append(up, oid)
+	if d.cfg.Named != nil {
+		if yes, err := d.cfg.Named(ctx, all); err != nil || yes {
+			return yes, err
+		}
+	}
+	holds, err := d.appRolesOf(ctx, all)
 	if err != nil {
 		return false, err
 	}

@@ -71,6 +71,7 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	p := &s.parts
 	p.guard = guard.New(s.store, log, s.cfg.Log)
 	p.directory = directory.New(directory.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Names: s.names,
+		Named: func(ctx context.Context, oids []string) (bool, error) { return s.parts.vaults.Named(ctx, oids) },
 		Clock: s.cfg.Clock, Log: s.cfg.Log, Keep: s.tenant.AdminClientID, Unassign: arm.DeleteAssignmentsOf})
 	roots, err := federationRoots(s.cfg.FederationCA)
 	if err != nil {
@@ -91,7 +92,10 @@ func (s *Server) openParts(ctx, run context.Context) error {
 	}
 	s.onClose(func(context.Context) { p.authority.Close() })
 	p.arm = arm.New(arm.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log,
-		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere, CallerStands: s.callerStands})
+		Names: s.names, PrincipalKind: s.principalKind, PrincipalThere: directory.PrincipalThere, CallerStands: s.callerStands,
+		ExplainPolicy: func(ctx context.Context, oid string, groups []string, a guard.Action, scope az.ID) (string, bool, error) {
+			return s.parts.vaults.Explain(ctx, oid, groups, a, scope)
+		}})
 	s.onClose(func(ctx context.Context) { _ = p.arm.Close(ctx) })
 	p.vaults = vault.New(vault.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Clock: s.cfg.Clock, Log: s.cfg.Log, Names: s.names})
 	p.sites = site.New(s.frontHooks(site.Config{Store: s.store, Guard: p.guard, Sealer: s.keys.sealer, Directory: p.directory,

@@ -18,6 +18,52 @@ import (
 
 func ref(name string) string { return "@Microsoft.KeyVault(VaultName=kv1;SecretName=" + name + ")" }
 
+// TestReferencesByPolicies: in a vault that goes by access policies an app's
+// references are read by what the policies give the app, and by nothing else.
+func TestReferencesByPolicies(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, st *store.Store) {
+		r := newPlane(t, st)
+		oid := text(r.create(systemIdentity, nil), "identity", "principalId")
+		r.secret("s1", "value one")
+		r.settings(map[string]string{"SECRET": ref("s1")})
+		policies := func(list string) {
+			r.write(func(tx *store.Tx) error {
+				v := az.MustParseID(vaultID)
+				return tx.PutVault(store.Vault{Name: v.Name(), Serial: 7, ID: v, Location: "local", RetentionDays: 90, Body: []byte(list)})
+			})
+		}
+		one := func(object, app, words string) string {
+			if app != "" {
+				app = `,"applicationId":"` + app + `"`
+			}
+			return `[{"tenantId":"` + testNames.Tenant + `","objectId":"` + object + `"` + app + `,"permissions":{"secrets":[` + words + `]}}]`
+		}
+		group := az.NewGUID()
+		r.write(func(tx *store.Tx) error { return tx.AddMember(group, oid) })
+		for name, c := range map[string]struct {
+			list string
+			want Status
+		}{
+			"get":              {one(oid, "", `"get"`), Resolved},
+			"all":              {one(oid, "", `"all"`), Resolved},
+			"a group's":        {one(group, "", `"get"`), Resolved},
+			"list only":        {one(oid, "", `"list","set","delete","purge"`), AccessToKeyVaultDenied},
+			"another's":        {one(az.NewGUID(), "", `"all"`), AccessToKeyVaultDenied},
+			"none":             {`[]`, AccessToKeyVaultDenied},
+			"through an app":   {one(oid, az.NewGUID(), `"get"`), AccessToKeyVaultDenied},
+			"none, with roles": {`[]`, AccessToKeyVaultDenied},
+		} {
+			if name == "none, with roles" { // a role counts for nothing there
+				r.grant(guard.RoleSecretsUser, oid, vaultID)
+			}
+			policies(c.list)
+			if env := r.environment(owner, "", 0); env.status("SECRET") != c.want || (env.value("SECRET") == "value one") != (c.want == Resolved) {
+				t.Errorf("%s: %+v", name, env.References)
+			}
+		}
+	})
+}
+
 // TestEnvironment is what an app sees: settings under both names, connection
 // strings under their prefixes, references replaced, and no identity but its
 // own used to read them.

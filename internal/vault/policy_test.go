@@ -253,3 +253,50 @@ func FuzzPolicies(f *testing.F) {
 		}
 	})
 }
+
+// TestWhatPoliciesAnswer: who is named by a policy, and why somebody may.
+func TestWhatPoliciesAnswer(t *testing.T) {
+	r := sqliteRig(t)
+	ctx := context.Background()
+	compound := policyFor(stranger, "get")
+	compound.ApplicationID = "00000000-0000-4000-8000-0000000000b1"
+	r.putPolicies(policyFor(user, "get"), policyFor(group, "all"), compound, accessPolicy{TenantID: tenant, ObjectID: officer, Permissions: permissions{Keys: []string{"get"}}})
+	for oid, want := range map[string]bool{user: true, strings.ToUpper(group): true, stranger: true, officer: false, owner: false} {
+		if got, err := r.Named(ctx, []string{az.NewGUID(), oid}); err != nil || got != want {
+			t.Errorf("%s is named: %v %v", oid, got, err)
+		}
+	}
+	s1 := kvID.Child("secrets", "s1")
+	entry := func(holder string) string { return kvID.String() + "/accessPolicies/" + holder }
+	for _, c := range []struct {
+		oid    string
+		groups []string
+		a      guard.Action
+		at     az.ID
+		entry  string
+		goes   bool
+	}{
+		{user, nil, actGet.Action, s1, entry(user), true},
+		{strings.ToUpper(user), nil, actGet.Action, kvID, entry(user), true},
+		{user, nil, actSet.Action, s1, "", true},
+		{user, []string{group}, actSet.Action, s1, entry(group), true},
+		{stranger, nil, actGet.Action, s1, "", true},
+		{officer, nil, actGet.Action, s1, "", true},
+		{user, nil, guard.Control("Microsoft.KeyVault/vaults/read"), kvID, "", false},
+		{user, nil, actGet.Action, kvID.Parent(), "", false},
+		{user, nil, actGet.Action, az.Root, "", false},
+		{user, nil, actGet.Action, kvID.Parent().Child("providers", "Microsoft.KeyVault", "vaults", "none"), "", false},
+	} {
+		got, goes, err := r.Explain(ctx, c.oid, c.groups, c.a, c.at)
+		if err != nil || got != c.entry || goes != c.goes {
+			t.Errorf("%s %s at %s: %q %v %v", c.oid, c.a.Name, c.at, got, goes, err)
+		}
+	}
+	r.putVault(store.Vault{Name: "kv1", Serial: 7, ID: kvID, Location: "local", RetentionDays: 90, RBAC: true})
+	if got, err := r.Named(ctx, []string{user}); err != nil || got {
+		t.Errorf("with roles a policy names: %v %v", got, err)
+	}
+	if _, goes, err := r.Explain(ctx, user, nil, actGet.Action, s1); err != nil || goes {
+		t.Errorf("with roles a policy decides: %v %v", goes, err)
+	}
+}
