@@ -291,8 +291,14 @@ func TestRequestsOfOtherPages(t *testing.T) {
 	if a := b.get("/.auth/refresh", "Sec-Fetch-Site", "same-origin"); a.StatusCode != 200 {
 		t.Errorf("by its own page: %d", a.StatusCode)
 	}
+	if a := b.get("/.auth/logout", "Sec-Fetch-Site", "same-site", "Sec-Fetch-Dest", "image"); a.StatusCode != 403 || b.get("/").StatusCode != 200 {
+		t.Errorf("signed out by a picture on another app's page: %d", a.StatusCode)
+	}
 	if a := b.do("POST", "/", nil, "Origin", "http://"+r.host("app1")); a.StatusCode != 403 {
 		t.Errorf("a page without encryption: %d", a.StatusCode)
+	}
+	if a := b.get("/.auth/logout", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Dest", "document", "Sec-Fetch-Mode", "navigate"); a.StatusCode != 302 {
+		t.Errorf("a link to the sign-out: %d", a.StatusCode)
 	}
 }
 
@@ -463,5 +469,18 @@ func TestPortOfAStranger(t *testing.T) {
 	r.owner = nil
 	if a := r.browser().get("/"); a.StatusCode != 200 {
 		t.Errorf("the app's own: %d", a.StatusCode)
+	}
+}
+
+// A token that says of no application that it got it is none of an allowed one's.
+func TestTokenOfNoApplication(t *testing.T) {
+	r := plane(t)
+	r.app("app1", echo)
+	r.auths("app1", on(func(m map[string]any) {
+		at(m, "identityProviders", "azureActiveDirectory", "validation", "jwtClaimChecks")["allowedClientApplications"] = []string{caller1}
+	}))
+	token := r.access(r.user("alice"), func(c map[string]any) { delete(c, "azp") })
+	if a := r.browser().get("/", "Authorization", "Bearer "+token); a.StatusCode != 403 {
+		t.Errorf("%d", a.StatusCode)
 	}
 }

@@ -218,6 +218,12 @@ func (v *visit) exchange(ctx context.Context, s *session) (*session, error) {
 
 // logout ends the session here, then the browser's at the authority.
 func (v *visit) logout() {
+	// A link or a form leads here from anywhere, but not a picture or a frame of
+	// another app's page, with which a browser sends its cookies all the same.
+	if site := v.r.Header.Get("Sec-Fetch-Site"); (site == "same-site" || site == "cross-site") && v.r.Header.Get("Sec-Fetch-Dest") != "document" {
+		v.page(http.StatusForbidden, "Not from here", "A page of another site asked for this sign-out in the background.")
+		return
+	}
 	to, ok := v.set.back(v.base(), v.r.URL.Query().Get("post_logout_redirect_uri"), "")
 	if !ok {
 		v.page(http.StatusBadRequest, "The address is not allowed", "post_logout_redirect_uri must be a path of this app, or an address that its settings allow.")
