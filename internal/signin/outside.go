@@ -15,6 +15,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/rest"
@@ -71,6 +72,8 @@ type outside struct {
 	cfg    Provider
 	client *http.Client
 	clock  az.Clock
+
+	flight singleflight.Group // reads of the configuration
 
 	mu   sync.Mutex // guards what follows
 	prov *oidc.Provider
@@ -150,20 +153,44 @@ func (o *outside) speaksFor(name, planeDomain string) bool {
 	return domain != strings.ToLower(planeDomain) && !strings.HasSuffix(domain, "."+strings.ToLower(planeDomain))
 }
 
-// provider reads the configuration, or gives back what was read.
+// provider reads the configuration, or gives back what was read. Those who come
+// while it is read wait for the same answer: a provider that hangs costs each
+// of them one timeout, and not one after the other.
 func (o *outside) provider(ctx context.Context) (*oidc.Provider, error) {
+	if p, fresh := o.known(); fresh {
+		return p, nil
+	}
+	read := o.flight.DoChan("", func() (any, error) { return o.discover(context.WithoutCancel(ctx)) })
+	var why error
+	select {
+	case r := <-read:
+		if r.Err == nil {
+			return r.Val.(*oidc.Provider), nil
+		}
+		why = r.Err
+	case <-ctx.Done():
+		why = ctx.Err()
+	}
+	if old, _ := o.known(); old != nil {
+		return old, nil // it may well do; its keys are read as needed
+	}
+	return nil, az.Errorf(az.Unavailable, "ProviderUnavailable", "%s cannot be reached at the moment. Try again.", o.cfg.Name).Because(why)
+}
+
+// known is what was read last; fresh says that it need not be read again.
+func (o *outside) known() (p *oidc.Provider, fresh bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.prov != nil && o.clock().Sub(o.read) < rediscover {
-		return o.prov, nil
-	}
-	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), o.client), o.cfg.Issuer)
+	return o.prov, o.prov != nil && o.clock().Sub(o.read) < rediscover
+}
+
+func (o *outside) discover(ctx context.Context) (*oidc.Provider, error) {
+	p, err := oidc.NewProvider(oidc.ClientContext(ctx, o.client), o.cfg.Issuer)
 	if err != nil {
-		if o.prov != nil {
-			return o.prov, nil // the old one may well do; its keys are read as needed
-		}
-		return nil, az.Errorf(az.Unavailable, "ProviderUnavailable", "%s cannot be reached at the moment. Try again.", o.cfg.Name).Because(err)
+		return nil, err
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.prov, o.read = p, o.clock()
 	return p, nil
 }

@@ -1,9 +1,12 @@
 package signin
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/go-webauthn/webauthn/webauthn"
 
@@ -144,4 +147,36 @@ func TestOutsidersTakeNoAccountWithAPasskeyOrCodes(t *testing.T) {
 func (p *plane) dropCredential(user, id string) {
 	p.t.Helper()
 	p.write(func(tx *store.Tx) error { _, err := tx.DeleteCredential(user, id); return err })
+}
+
+// A provider that does not answer holds nobody up for longer than one timeout.
+func TestHungProviderIsAskedOnceForAll(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	hang := make(chan struct{})
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-hang
+	}))
+	defer srv.Close()
+	o, err := newOutside(Config{Clock: time.Now, HTTP: srv.Client(), Provider: &Provider{Issuer: srv.URL, ClientID: "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan error, 21)
+	for range 20 {
+		go func() { _, err := o.provider(t.Context()); out <- err }()
+	}
+	<-asked
+	// Who goes away does not wait with them.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := o.provider(ctx); !az.Is(err, az.Unavailable) {
+		t.Errorf("%v", err)
+	}
+	close(hang)
+	for range 20 {
+		if err := <-out; !az.Is(err, az.Unavailable) {
+			t.Errorf("%v", err)
+		}
+	}
 }
