@@ -2,11 +2,13 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/guard"
 )
 
 // TestPlatformsOwnStay: who may write all applications cannot lock everybody
@@ -119,4 +121,70 @@ func TestNamedByLists(t *testing.T) {
 			g.want(204, "PATCH", "/users/"+bob, object{"passwordProfile": object{"password": "long enough"}})
 		}
 	}
+}
+
+// TestGroupsTellNoProfiles: who may look at groups sees of their members no more
+// than anybody's basic profile.
+func TestGroupsTellNoProfiles(t *testing.T) {
+	w, g := sqlite(t)
+	group := w.group("g")
+	ann, _ := w.user("ann")
+	boss, asBoss := w.user("boss")
+	w.role(boss, guard.RoleOwner, "/")
+	w.addMembers(group, ann)
+	g.want(204, "PATCH", "/users/"+ann, object{"mobilePhone": "+49 123", "department": "secret work"})
+	paths := []string{"/groups/" + group + "/members?$select=id,displayName,mobilePhone,department", "/groups/" + group + "/members/microsoft.graph.user?$select=id,displayName,mobilePhone,department",
+		"/groups/" + group + "/transitiveMembers?$select=id,displayName,mobilePhone", "/groups?$expand=members($select=id,displayName,mobilePhone)", "/groups/" + group + "?$expand=members($select=id,displayName,mobilePhone)"}
+	robot := func(roles ...string) az.Principal {
+		return az.Principal{ObjectID: az.NewGUID(), Kind: az.ServicePrincipal, Roles: roles}
+	}
+	person := func(scopes ...string) az.Principal { p := asBoss; p.Scopes = scopes; return p }
+	for _, c := range []struct {
+		as   az.Principal
+		full bool
+	}{{robot("GroupMember.Read.All"), false}, {robot("Group.ReadWrite.All"), false}, {robot("Group.Read.All", "User.Read.All"), true}, {robot("Directory.Read.All"), true}, {w.owner, true},
+		{person("Group.Read.All"), false}, {person("Group.Read.All", "User.Read.All"), true}, {person(asUser), true}} {
+		g.as = c.as
+		for _, path := range paths {
+			all, err := json.Marshal(g.want(200, "GET", strings.ReplaceAll(path, " ", "%20"), nil))
+			if err != nil || strings.Contains(string(all), "+49 123") != c.full || !strings.Contains(string(all), "ANN") {
+				t.Errorf("%v %v: %s gives %s", c.as.Roles, c.as.Scopes, path, all)
+			}
+		}
+	}
+	g.as = robot("Group.Read.All")
+	for _, query := range []string{"$filter=startswith(department,'secret')", "$filter=accountEnabled%20eq%20true", "$orderby=createdDateTime"} { // nor by asking about them
+		g.want(400, "GET", "/groups/"+group+"/members/microsoft.graph.user?"+query, nil)
+	}
+	g.want(200, "GET", "/groups/"+group+"/members/microsoft.graph.user?$filter=startswith(displayName,'ANN')", nil)
+	all, err := json.Marshal(g.want(200, "POST", "/directoryObjects/getByIds", object{"ids": []string{ann}}))
+	if err != nil || strings.Contains(string(all), "+49 123") || !strings.Contains(string(all), "ANN") {
+		t.Errorf("getByIds gives %s", all)
+	}
+}
+
+// TestScansAreFew: filters that the store cannot answer read every object; a
+// few at a time do, and the others are told to come again.
+func TestScansAreFew(t *testing.T) {
+	w, g := sqlite(t)
+	w.user("ann")
+	var release []func()
+	for range maxScans {
+		r, err := w.beginScan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release = append(release, r)
+	}
+	const scan = "/users?$filter=startswith(department,'x')"
+	for _, path := range []string{scan, "/users/$count?$filter=startswith(department,'x')"} {
+		if status, out := g.call("GET", path, nil); status != 429 {
+			t.Errorf("%s: %d %v", path, status, out)
+		}
+	}
+	g.want(200, "GET", "/users?$filter=startswith(displayName,'a')&$count=true", nil) // by the index
+	for _, r := range release {
+		r()
+	}
+	g.want(200, "GET", scan+"&$count=true", nil)
 }

@@ -49,6 +49,7 @@ type Directory struct {
 
 	schemas map[az.PrincipalKind]*schema // what Graph knows of each kind
 	guesses guesses
+	scans   chan struct{} // holds one for each request that reads objects one by one
 
 	mu       sync.Mutex        // guards clientOf
 	clientOf map[string]string // object id → application id of the cached client it is part of
@@ -63,7 +64,8 @@ func New(cfg Config) *Directory {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Directory{cfg: cfg, store: cfg.Store, objects: newCache[*Object](), clients: newCache[*Client](),
-		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), counts: newCache[int64](), schemas: newSchemas(), clientOf: map[string]string{}}
+		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), counts: newCache[int64](), schemas: newSchemas(),
+		scans: make(chan struct{}, maxScans), clientOf: map[string]string{}}
 	cfg.Store.Listen(d.note)
 	return d
 }

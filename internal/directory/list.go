@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/rest"
@@ -21,6 +22,10 @@ const (
 	// maxScan is how many one request looks at: after that it answers with what
 	// it found and a link for the rest, so that no filter holds a request up.
 	maxScan = 20_000
+	// maxScans is how many requests read objects that way at once, and scanWait
+	// how long others wait for their turn: counting by such a filter reads all.
+	maxScans = 4
+	scanWait = 2 * time.Second
 	// maxExpandPage bounds the objects of a page with $expand: each costs a
 	// question to the store.
 	maxExpandPage = 100
@@ -43,6 +48,8 @@ type listing struct {
 	exact  bool // the store alone decides what is in it
 	empty  bool // nothing is, whatever the store holds
 	view   *viewer
+
+	peopleBasic bool // of people only basic profiles are shown
 }
 
 // listOf answers with all objects of a kind.
@@ -64,6 +71,13 @@ func (d *Directory) list(ctx context.Context, c *call, of set) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !l.exact && !l.empty {
+		end, err := d.beginScan(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+	}
 	if c.count {
 		n, err := l.total(ctx)
 		return &rest.Reply{Header: http.Header{"Content-Type": {"text/plain"}}, Body: []byte(strconv.FormatInt(n, 10))}, err
@@ -80,6 +94,20 @@ func (d *Directory) list(ctx context.Context, c *call, of set) (any, error) {
 	}
 	b, err := l.write(ctx, page, last, total)
 	return b, err
+}
+
+// beginScan waits until a request may read objects one by one; end lets the
+// next one do so.
+func (d *Directory) beginScan(ctx context.Context) (end func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, scanWait)
+	defer cancel()
+	select {
+	case d.scans <- struct{}{}:
+		return func() { <-d.scans }, nil
+	case <-ctx.Done():
+		return nil, &az.Error{Kind: az.TooMany, Code: "TooManyRequests", RetryAfter: scanWait,
+			Message: "Too many requests filter or search by properties that have no index. Try again later, or filter by displayName, userPrincipalName, mail, appId or id."}
+	}
 }
 
 func (d *Directory) newListing(ctx context.Context, c *call, of set) (*listing, error) {
@@ -99,8 +127,10 @@ func (d *Directory) newListing(ctx context.Context, c *call, of set) (*listing, 
 	if len(kinds) == 1 && d.schemas[kinds[0]] != nil {
 		l.schema = d.schemas[kinds[0]]
 	}
+	// People among others are compared by what is shown of them.
+	l.peopleBasic = of.link != store.LinkNone && c.peopleBasic()
 	var err error
-	if l.q, err = d.parseQuery(c.URL.RawQuery, c.path, l.schema, c.basic); err != nil {
+	if l.q, err = d.parseQuery(c.URL.RawQuery, c.path, l.schema, c.basic || l.peopleBasic && l.schema.kind == az.User); err != nil {
 		return nil, err
 	}
 	l.ask.Sort, l.ask.Desc, l.ask.After = l.q.sort, l.q.desc, l.q.after
@@ -252,7 +282,7 @@ func (l *listing) write(ctx context.Context, page []*Object, last *Object, total
 		b = append(append(b, `,"@odata.nextLink":`...), next...)
 	}
 	b = append(b, `,"value":[`...)
-	sel := selection{names: l.q.sel, typed: mixed, basic: l.c.basic}
+	sel := selection{names: l.q.sel, typed: mixed, basic: l.c.basic, peopleBasic: l.peopleBasic}
 	if sel.names == nil || slices.Contains(sel.names, "passwordcredentials") || slices.Contains(sel.names, "keycredentials") {
 		l.view.prepare(page)
 	}
@@ -262,7 +292,7 @@ func (l *listing) write(ctx context.Context, page []*Object, last *Object, total
 		}
 		var err error
 		b = l.view.append(b, o, &sel)
-		if b, err = l.view.expand(ctx, b, o, l.q.expand); err != nil {
+		if b, err = l.view.expand(ctx, b, o, l.q.expand, l.c.peopleBasic()); err != nil {
 			return nil, err
 		}
 		b = append(b, '}')
@@ -320,7 +350,7 @@ func (d *Directory) permitExpand(ctx context.Context, c *call, all []expansion) 
 }
 
 // expand writes the first of the related objects, without the object's end.
-func (v *viewer) expand(ctx context.Context, b []byte, o *Object, all []expansion) ([]byte, error) {
+func (v *viewer) expand(ctx context.Context, b []byte, o *Object, all []expansion, peopleBasic bool) ([]byte, error) {
 	for _, e := range all {
 		rows, err := v.d.store.ListObjects(ctx, store.ObjectList{Link: related[strings.ToLower(e.name)], Of: o.ID, Limit: maxExpand})
 		if err != nil {
@@ -335,7 +365,7 @@ func (v *viewer) expand(ctx context.Context, b []byte, o *Object, all []expansio
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(v.append(b, o, &selection{names: e.sel, typed: true}), '}')
+			b = append(v.append(b, o, &selection{names: e.sel, typed: true, peopleBasic: peopleBasic}), '}')
 		}
 		b = append(b, ']')
 	}
@@ -358,12 +388,12 @@ func (d *Directory) showAs(ctx context.Context, c *call, o *Object, status int) 
 	}
 	v := d.viewer(ctx)
 	b := c.context(nil, s.set+"/$entity")
-	body := v.append(nil, o, &selection{names: q.sel, basic: c.basic, typed: strings.EqualFold(c.op.segments[0], "directoryObjects")})
+	body := v.append(nil, o, &selection{names: q.sel, basic: c.basic, typed: strings.EqualFold(c.op.segments[0], "directoryObjects"), peopleBasic: c.op.need == &needs.object && c.peopleBasic()})
 	if len(body) > 1 {
 		b = append(b, ',')
 	}
 	b = append(b, body[1:]...)
-	if b, err = v.expand(ctx, b, o, q.expand); err != nil {
+	if b, err = v.expand(ctx, b, o, q.expand, c.peopleBasic()); err != nil {
 		return nil, err
 	}
 	return &rest.Reply{Status: status, Body: append(b, '}')}, v.err

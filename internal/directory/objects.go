@@ -56,7 +56,7 @@ func (d *Directory) getByIDs(ctx context.Context, c *call) (any, error) {
 		if n++; n > 1 {
 			out = append(out, ',')
 		}
-		out = append(v.append(out, o, &selection{typed: true}), '}')
+		out = append(v.append(out, o, &selection{typed: true, peopleBasic: c.peopleBasic()}), '}')
 	}
 	return append(out, ']', '}'), v.err
 }

@@ -203,6 +203,26 @@ func (d *Directory) permitPerson(ctx context.Context, c *call, n *need, target s
 	return err
 }
 
+// peopleBasic reports whether a caller who may look at groups or applications
+// sees of people no more than basic profiles: its token says nothing of people.
+// Source: Microsoft Graph, "limited information returned for inaccessible
+// member objects". An application that a role assignment let in reads all.
+func (c *call) peopleBasic() bool {
+	if c.basic {
+		return true
+	}
+	if c.target != nil && c.target.ID == c.Caller.ObjectID {
+		return false
+	}
+	if c.Caller.Kind == az.User {
+		_, full := holdsAny(c.Caller.Scopes, slices.Concat(needs.users.scopes, []string{asUser}))
+		return !full
+	}
+	_, full := holdsAny(c.Caller.Roles, needs.users.roles)
+	_, byRole := holdsAny(c.Caller.Roles, slices.Concat(needs.groups.roles, needs.apps.roles))
+	return byRole && !full
+}
+
 func (d *Directory) right(ctx context.Context, c *call, n *need) error {
 	if n.anywhere {
 		return d.cfg.Guard.CheckAnywhere(ctx, c.Caller, n.action)

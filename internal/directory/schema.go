@@ -335,6 +335,8 @@ type selection struct {
 	names []string // in lower case; nil: everything that is not hidden
 	typed bool     // write @odata.type
 	basic bool     // basic profiles only
+	// peopleBasic is basic for people among objects of other kinds.
+	peopleBasic bool
 }
 
 func (s *selection) shows(p *property) bool {
@@ -352,6 +354,11 @@ func (v *viewer) append(b []byte, o *Object, sel *selection) []byte {
 	s := v.d.schemas[o.Kind]
 	b = append(b, '{')
 	first := true
+	if sel.peopleBasic && o.Kind == az.User && !sel.basic {
+		limited := *sel
+		limited.basic = true
+		sel = &limited
+	}
 	if sel.typed {
 		b = append(b, `"@odata.type":"#microsoft.graph.`...)
 		b = append(b, s.typ...)
