@@ -33,7 +33,7 @@ const (
 	// request sent on a connection kept for longer could meet its end.
 	keepIdle = 4 * time.Second
 	// lateBody bounds reading what a client still sends after the answer.
-	lateBody = 5 * time.Second
+	lateBody = 3 * time.Second
 	copySize = 32 << 10
 	// maxAnswerHeader bounds the headers of an app's answer. Source: App Service
 	// takes 64 KiB.

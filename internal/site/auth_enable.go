@@ -66,6 +66,7 @@ type enabling struct {
 
 	app       *directory.Object // the registration there is; nil: one is made
 	client    string
+	mayChange bool // the caller may write registrations
 	principal bool // it has a service principal
 	secret    bool // the app's settings have a secret that holds
 }
@@ -101,7 +102,7 @@ func (e *enabling) prepare(ctx context.Context, call *arm.Call, r *arm.Resource[
 	}
 	var need []guard.Action
 	if e.app == nil || e.registration(e.app) {
-		need = append(need, actionAddApplication)
+		need, e.mayChange = append(need, actionAddApplication), true
 	}
 	if !e.principal {
 		need = append(need, actionAddPrincipal)
@@ -164,6 +165,15 @@ func (e *enabling) registration(o *directory.Object) (changed bool) {
 	return changed
 }
 
+// bring is registration for an application that may have changed since prepare
+// looked at it, and at the caller's rights.
+func (e *enabling) bring(o *directory.Object) (bool, error) {
+	if changed := e.registration(o); !changed || e.mayChange {
+		return changed, nil
+	}
+	return false, az.Errorf(az.Conflict, "Conflict", "The app's registration was changed by another request. Ask again.")
+}
+
 // write does all of it in one transaction, which may be run again.
 func (e *enabling) write(tx *store.Tx) error {
 	d := e.s.cfg.Directory
@@ -177,12 +187,11 @@ func (e *enabling) write(tx *store.Tx) error {
 		}
 		app, e.client = made, made.AppID
 	} else {
-		known := *e.app
-		if app = &known; e.registration(app) {
-			if err := d.Update(tx, app); err != nil {
-				return err
-			}
+		known, err := d.ReviseApplication(tx, e.app.ID, e.bring)
+		if err != nil {
+			return err
 		}
+		app = known
 	}
 	if !e.principal {
 		if _, err := d.AddServicePrincipal(tx, app.AppID); err != nil {

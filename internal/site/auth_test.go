@@ -170,6 +170,10 @@ func TestEnableAuthTakesNoStrangeRegistration(t *testing.T) {
 		r.must(webmaster, "PUT", authV2, `{"properties":{"platform":{"enabled":true},"identityProviders":{"azureActiveDirectory":{"registration":{"clientId":"`+victim+`"}}}}}`)
 		if ok {
 			r.must(owner, "POST", app1+"/enableAuth", `{}`)
+			c, _, err := r.dir.Client(context.Background(), victim)
+			if err != nil || len(c.Credentials) != 1 || len(c.Application.WebURIs) != 2 || !strings.HasSuffix(c.Application.WebURIs[0], ":8443/.auth/login/aad/callback") {
+				t.Errorf("the app's own registration was not brought to what is needed: %+v, %v", c.Application, err)
+			}
 			continue
 		}
 		r.refused(owner, "POST", app1+"/enableAuth", `{}`, 409, "RegistrationOfAnother")
