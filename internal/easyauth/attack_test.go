@@ -205,6 +205,7 @@ func TestHostOfTheApp(t *testing.T) {
 // A client that sends a body drop by drop holds a connection only as long as
 // the server's own limit, unless the app reads it.
 func TestSlowBodiesOfStrangers(t *testing.T) {
+	t.Parallel()
 	r := plane(t) // its server has limits of 1 s
 	r.app("app1", echo)
 	for name, head := range map[string]string{
@@ -242,6 +243,7 @@ func isTimeout(err error) bool {
 // Where strangers are let in, an open stream of somebody is still theirs only
 // as long as their sign-in.
 func TestOpenSocketOfAnAppThatLetsStrangersIn(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		bearer bool
 		end    func(r *rig, b *browser, oid string)
@@ -358,6 +360,7 @@ func TestSignOutDuringASignIn(t *testing.T) {
 
 // One person cannot fill the store with sessions.
 func TestSessionsOfOnePersonAreBounded(t *testing.T) {
+	t.Parallel()
 	r := plane(t)
 	r.app("app1", echo)
 	alice := r.user("alice")

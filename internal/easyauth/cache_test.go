@@ -30,6 +30,7 @@ func TestSessionsEndWithTheirSite(t *testing.T) {
 
 // What one plane is told counts on the other within a second.
 func TestCachesOfTwoPlanes(t *testing.T) {
+	t.Parallel()
 	one, two := storetest.Pair(t)
 	r := newRig(t, one, nil)
 	r2 := newRig(t, two, r)

@@ -186,6 +186,7 @@ func TestUploadLongerThanTheServersLimit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes three seconds")
 	}
+	t.Parallel()
 	r := plane(t) // its server has limits of 1 s
 	r.openDoor()
 	r.app("app1", func(w http.ResponseWriter, req *http.Request) {
