@@ -261,8 +261,17 @@ func (d *Directory) patchGrant(ctx context.Context, c *call) (any, error) {
 	if err := checkScopes(scopes); err != nil {
 		return nil, err
 	}
-	g.Scopes = strings.Join(scopes, " ")
-	return nil, d.store.Write(ctx, func(tx *store.Tx) error { return tx.PutGrant(g) })
+	return nil, d.store.Write(ctx, func(tx *store.Tx) error {
+		now, err := tx.Grants(store.GrantQuery{ID: g.ID})
+		if err == nil && len(now) != 1 { // what was withdrawn meanwhile stays so
+			err = notFound(g.ID)
+		}
+		g.Scopes = strings.Join(scopes, " ")
+		if err == nil {
+			err = tx.PutGrant(g)
+		}
+		return err
+	})
 }
 
 func (d *Directory) deleteGrant(ctx context.Context, c *call) (any, error) {
