@@ -28,10 +28,6 @@ fi
 . scripts/common.sh
 json() { node -e 'let s=""; process.stdin.on("data", (d) => s += d).on("end", () => console.log(process.argv[1].split(".").reduce((v, k) => v[k], JSON.parse(s))))' "$1"; }
 
-bearer() { # RESOURCE: curl reads the administrator's token from a file, not from its arguments
-  (umask 077 && echo "Authorization: Bearer $(hawser token "$1")" >"$work/bearer")
-}
-
 say "1. A real PostgreSQL with orders; row-level security shows everybody their own"
 start_postgres
 database="postgres://owner@127.0.0.1:$pg_port/postgres?sslmode=disable"
@@ -61,14 +57,7 @@ show hawser group add sales ann
 show hawser group add sales ben
 echo '$ hawser attach pg1 postgres://owner@127.0.0.1/postgres --password-stdin'
 hawser attach pg1 "$database" --password-stdin <<<"$owner_password"
-sales=$(hawser group show sales --output json | json id)
-server=/subscriptions/$(hawser env --json | json subscriptionId)/resourceGroups/hawser/providers/Microsoft.DBforPostgreSQL/flexibleServers/pg1
-echo '$ curl -X PUT …/flexibleServers/pg1/principals/sales    (the group is the role "sales", which may read)'
-bearer https://management.azure.com/
-curl -sS --fail-with-body -o "$work/principal" -X PUT -H "@$work/bearer" -H 'Content-Type: application/json' \
-  "https://management.$domain:$port$server/principals/sales?api-version=2022-12-01" \
-  -d "{\"properties\":{\"principalId\":\"$sales\",\"database\":\"postgres\",\"access\":\"read\"}}" || { cat "$work/principal" >&2; exit 1; }
-show hawser role assign "PostgreSQL Login" --to sales --scope pg1
+show hawser principal add pg1 sales --database postgres --access read
 
 say "4. Two apps that know their person only by built-in authentication"
 (cd examples/behalf/api && CGO_ENABLED=0 go build -o "$work/api" .)
@@ -98,21 +87,12 @@ run_app api --auth --auth-action 401 -- "$work/api"
 api=$(client_of api)
 show hawser app set web "API_URL=https://api.sites.$domain:$port" "API_SCOPE=api://$api/user_impersonation"
 run_app web --auth --auth-scope 'openid profile offline_access api://{clientId}/user_impersonation' -- node examples/behalf/web/app.js
-web=$(client_of web)
 
 say "5. An administrator consents: web may call api, api may call Graph and the database, each for the signed-in person only"
-graph() { curl -sS --fail-with-body -H "@$work/bearer" -H 'Content-Type: application/json' "$@"; }
-bearer https://graph.microsoft.com
-service() { graph "https://graph.$domain:$port/v1.0/servicePrincipals(appId='$1')" | json id; }
-grant() { # CLIENT RESOURCE SCOPE WORDS
-  graph "https://graph.$domain:$port/v1.0/oauth2PermissionGrants" -o /dev/null \
-    -d "{\"clientId\":\"$(service "$1")\",\"consentType\":\"AllPrincipals\",\"resourceId\":\"$(service "$2")\",\"scope\":\"$3\"}"
-  echo "$4: $3"
-}
-grant "$web" "$api" user_impersonation "web → api"
-grant "$web" "$web" user_impersonation "web → itself"
-grant "$api" 00000003-0000-0000-c000-000000000000 User.Read "api → Microsoft Graph"
-grant "$api" 123cd850-d9df-40bd-94d5-c9f07b7fa203 user_impersonation "api → PostgreSQL"
+show hawser consent web api user_impersonation
+show hawser consent web web user_impersonation
+show hawser consent api "Microsoft Graph" User.Read
+show hawser consent api 123cd850-d9df-40bd-94d5-c9f07b7fa203 user_impersonation # Azure Database for PostgreSQL
 
 say "6. Each signs in and opens the app"
 site=https://web.sites.$domain:$port

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hawser/hawser/hawsertest"
+	"github.com/hawser/hawser/internal/store/storetest"
 )
 
 // beMain makes the test binary the command itself.
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(beMain)
 		os.Exit(execute(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(storetest.Main(m))
 }
 
 // result is what a command did.
