@@ -36,6 +36,7 @@ func TestNoSecretOfASignInIsWrittenDown(t *testing.T) {
 	p.refresh(t, c.AppID, "1.refresh-token-of-nobody", "", "client_secret", c.secret)
 	p.ask(t, behalfForm(c, r.text("access_token"), "User.Read"))
 	p.ask(t, behalfForm(api, r.text("id_token"), "User.Read"))
+	p.ask(t, behalfForm(api, r.text("access_token"), "User.Read", "claims", `{"access_token":{"acrs":{"essential":true,"value":"c1"}}}`))
 	p.ask(t, url.Values{"grant_type": {"password"}, "client_id": {cli}, "username": {"typed-as-a-name@hawser.localhost"}, "password": {"typed-as-a-password"}, "scope": {"openid"}})
 	p.do(t, "GET", loginHost, "/oidc/userinfo", "", "Authorization", "Bearer "+r.text("id_token"))
 	dev := p.beginDeviceCode(t)
@@ -54,7 +55,7 @@ func TestNoSecretOfASignInIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := map[string]string{"password": testPassword, "typed name": "typed-as-a-name", "typed password": "typed-as-a-password", "code": code, "client secret": c.secret, "verifier": testVerifier,
+	secrets := map[string]string{"password": testPassword, "typed name": "typed-as-a-name", "typed password": "typed-as-a-password", "code": code, "client secret": c.secret, "interface's secret": api.secret, "verifier": testVerifier,
 		"access token": r.text("access_token"), "id token": r.text("id_token"), "refresh token": r.text("refresh_token"), "foreign code": "code-of-nobody", "foreign secret": "secret-of-nobody",
 		"foreign refresh token": "refresh-token-of-nobody", "device code": dev.text("device_code"), "user code": dev.text("user_code"), "typed user code": "BBBBBBBBB", "nonce": "nonce-of-the-client", "state": "state-of-the-client"}
 	for _, k := range b.c.Jar.Cookies(origin) {

@@ -259,8 +259,8 @@ func TestClientIsNoPerson(t *testing.T) {
 	// A token that says it is a person's is none of an application's object id,
 	// and the other way round.
 	for _, g := range []grant{
-		{Client: p.clientOf(t, p.appID), Principal: p.admin, Proof: bySecret, Life: appLife(), Person: sp, By: signed{User: sp.ID, At: az.MicrosOf(p.clock.now())}, Scopes: []string{"User.Read"}},
-		{Client: p.clientOf(t, p.appID), Principal: u, Proof: bySecret, Life: appLife()},
+		{Client: p.clientOf(t, sp.AppID), Principal: sp, Proof: bySecret, Life: appLife(), Person: sp, By: signed{User: sp.ID, At: az.MicrosOf(p.clock.now())}, Scopes: []string{"User.Read"}},
+		{Client: p.clientOf(t, p.appID), Principal: &directory.Object{ID: u.ID, AppID: p.appID}, Proof: bySecret, Life: appLife()},
 	} {
 		if g.Target, err = p.target(context.Background(), graphResource); err != nil {
 			t.Fatal(err)
