@@ -122,6 +122,51 @@ func (c *Client) DeletePerson(ctx context.Context, name string) error {
 	return c.Graph(ctx, http.MethodDelete, "/users/"+p.ID, nil, nil)
 }
 
+// Method is one way in which a person proves who they are.
+type Method struct {
+	Type        string `json:"@odata.type"` // #microsoft.graph.fido2AuthenticationMethod …
+	ID          string `json:"id"`
+	DisplayName string `json:"displayName,omitempty"`
+	Created     string `json:"createdDateTime"`
+}
+
+// methodCollections are where Graph keeps the methods that can be taken away.
+var methodCollections = map[string]string{
+	"#microsoft.graph.softwareOathAuthenticationMethod": "softwareOathMethods",
+	"#microsoft.graph.fido2AuthenticationMethod":        "fido2Methods",
+}
+
+// Methods lists the ways in which a person proves who they are.
+func (c *Client) Methods(ctx context.Context, name string) ([]Method, error) {
+	p, err := c.Person(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return GraphList[Method](ctx, c, "/users/"+p.ID+"/authentication/methods")
+}
+
+// ResetMethods takes every second factor from a person, and says how many
+// there were. What was signed in for ends.
+func (c *Client) ResetMethods(ctx context.Context, name string) (removed int, err error) {
+	p, err := c.Person(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	all, err := c.Methods(ctx, p.ID)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range all {
+		if where, ok := methodCollections[m.Type]; ok {
+			if err := c.Graph(ctx, http.MethodDelete, "/users/"+p.ID+"/authentication/"+where+"/"+url.PathEscape(m.ID), nil, nil); err != nil {
+				return removed, err
+			}
+			removed++
+		}
+	}
+	return removed, nil
+}
+
 // CreateGroup makes a security group.
 func (c *Client) CreateGroup(ctx context.Context, name, description string) (Group, error) {
 	body := map[string]any{"displayName": name, "mailEnabled": false, "securityEnabled": true}

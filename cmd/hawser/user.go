@@ -52,7 +52,7 @@ func (a *cli) userCommand() *cobra.Command {
 				return c.ChangePerson(ctx, args[0], map[string]any{"accountEnabled": enabled})
 			})}
 	}
-	cmd.AddCommand(a.userCreateCommand(), a.userPasswordCommand(), list, show, del,
+	cmd.AddCommand(a.userCreateCommand(), a.userPasswordCommand(), a.userFactorsCommand(), a.userResetCommand(), list, show, del,
 		able("disable", "Let a person sign in no more, and end what was signed in for", false), able("enable", "Let a disabled person sign in again", true))
 	return cmd
 }
@@ -103,6 +103,38 @@ func (a *cli) userPasswordCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&change, "change", false, "ask for another password at the next sign-in")
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
 	return cmd
+}
+
+func (a *cli) userFactorsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "factors NAME", Short: "List the ways in which a person proves who they are", Args: cobra.ExactArgs(1), Example: "  hawser user factors ann",
+		RunE: a.with(func(ctx context.Context, c *client.Client, args []string) error {
+			all, err := c.Methods(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, m := range all {
+				kind := strings.TrimSuffix(strings.TrimPrefix(m.Type, "#microsoft.graph."), "AuthenticationMethod")
+				rows = append(rows, []string{kind, m.DisplayName, m.Created})
+			}
+			return a.show(all, []string{"KIND", "NAME", "SINCE"}, rows)
+		}),
+	}
+}
+
+func (a *cli) userResetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reset-factors NAME", Short: "Take every second factor from a person who has lost theirs, and end what was signed in for", Args: cobra.ExactArgs(1),
+		Example: "  hawser user reset-factors ann",
+		RunE: a.with(func(ctx context.Context, c *client.Client, args []string) error {
+			n, err := c.ResetMethods(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.fields(map[string]int{"removed": n}, "removed", fmt.Sprint(n))
+		}),
+	}
 }
 
 // showPerson shows a person, and once the password that was made.

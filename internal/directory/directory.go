@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +52,10 @@ type Directory struct {
 	guesses guesses
 	scans   chan struct{} // holds one for each request that reads objects one by one
 
+	// hashing bounds the passwords that Graph hashes at a time: each takes
+	// 19 MiB and a core.
+	hashing chan struct{}
+
 	mu       sync.Mutex        // guards clientOf
 	clientOf map[string]string // object id → application id of the cached client it is part of
 }
@@ -65,7 +70,7 @@ func New(cfg Config) *Directory {
 	}
 	d := &Directory{cfg: cfg, store: cfg.Store, objects: newCache[*Object](), clients: newCache[*Client](),
 		names: newCache[*Object](), grants: newCache[[]Grant](), roles: newCache[[]held](), counts: newCache[int64](), schemas: newSchemas(),
-		scans: make(chan struct{}, maxScans), clientOf: map[string]string{}}
+		scans: make(chan struct{}, maxScans), clientOf: map[string]string{}, hashing: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
 	cfg.Store.Listen(d.note)
 	return d
 }

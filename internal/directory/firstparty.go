@@ -47,6 +47,7 @@ var graphPermissions = []permission{
 	{"User.ReadBasic.All", "b340eb25-3456-403f-be2f-af7a0d370277", "97235f07-e226-4f63-ace3-39588e11d3a1", false, "Read everybody's basic profile", "Read everybody's basic profile"},
 	{"User.Read.All", "a154be20-db9c-4678-8ab7-66f6cc099a59", "df021288-bdef-4463-88db-98f22de89214", true, "Read everybody's full profile", "Read everybody's full profile"},
 	{"User.ReadWrite.All", "204e0828-b5ca-4ad8-b9f3-f32a958e7cc4", "741f803b-c850-494e-b5df-cde7c675a1ca", true, "Read and write everybody's full profile", "Read and write everybody's full profile"},
+	{"UserAuthenticationMethod.ReadWrite.All", "b7887744-6746-4312-813d-72daeaee7e2d", "50483e42-d915-4231-9639-7fdb7fd190e5", true, "See and remove everybody's ways to sign in", "See and remove everybody's ways to sign in"},
 	{"Group.Read.All", "5f8c59db-677d-491f-a6b8-5f174b11ec1d", "5b567255-7703-4780-807c-7be8301ae99b", true, "Read all groups", "Read all groups"},
 	{"Group.ReadWrite.All", "4e46008b-f24c-477d-8fff-7bb4ec7aafe0", "62a82d76-70ea-41e2-9197-370581804d09", true, "Read and write all groups", "Read and write all groups"},
 	{"Group.Create", "", "bf7b1a76-6e77-406b-b258-bf5c7720e98f", true, "", "Create groups"},

@@ -76,7 +76,7 @@ type graphTable struct {
 
 func (d *Directory) newGraphTable() *graphTable {
 	g := &graphTable{d: d, first: map[string][]*operation{}}
-	for _, ops := range [][]operation{d.userOperations(), d.groupOperations(), d.applicationOperations(), d.principalOperations(),
+	for _, ops := range [][]operation{d.userOperations(), d.methodOperations(), d.groupOperations(), d.applicationOperations(), d.principalOperations(),
 		d.grantOperations(), d.objectOperations()} {
 		for _, op := range ops {
 			op.segments = strings.Split(strings.TrimPrefix(op.path, "/"), "/")

@@ -114,3 +114,32 @@ func (d *Directory) CheckPassword(ctx context.Context, user string, p az.Secret)
 	}
 	return passwordMatches(p, hash) && ok, nil
 }
+
+// hash is HashPassword for requests of Graph, a few at a time.
+func (d *Directory) hash(ctx context.Context, p az.Secret) (string, error) {
+	leave, err := d.enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	return HashPassword(p), nil
+}
+
+// checkHashed is CheckPassword for requests of Graph, a few at a time.
+func (d *Directory) checkHashed(ctx context.Context, user string, p az.Secret) (bool, error) {
+	leave, err := d.enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	return d.CheckPassword(ctx, user, p)
+}
+
+func (d *Directory) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case d.hashing <- struct{}{}:
+		return func() { <-d.hashing }, nil
+	case <-ctx.Done():
+		return nil, az.Errorf(az.TooMany, "TooManyRequests", "Too many passwords are being set at this moment; try again.")
+	}
+}

@@ -121,7 +121,10 @@ func (d *Directory) createUser(ctx context.Context, c *call) (any, error) {
 	putProfile(&o, profile)
 	// Source: Graph's default for forceChangePasswordNextSignIn is true.
 	o.MustChange = !b.PasswordProfile.v.Change.there || b.PasswordProfile.v.Change.v
-	hash := HashPassword(password)
+	hash, err := d.hash(ctx, password)
+	if err != nil {
+		return nil, err
+	}
 	var made *Object
 	err = d.store.Write(ctx, func(tx *store.Tx) error {
 		made, err = d.AddUser(tx, o, hash)
@@ -147,7 +150,9 @@ func (d *Directory) patchUser(ctx context.Context, c *call) (any, error) {
 		if err := CheckNewPassword(password); err != nil {
 			return nil, err
 		}
-		hash = HashPassword(password)
+		if hash, err = d.hash(ctx, password); err != nil {
+			return nil, err
+		}
 	}
 	return nil, d.store.Write(ctx, func(tx *store.Tx) error {
 		o, err := existing(tx, az.User, c.target.ID)
@@ -261,7 +266,7 @@ func (d *Directory) changePassword(ctx context.Context, c *call) (any, error) {
 	if !d.guesses.begin(c.target.ID, d.cfg.Clock()) {
 		return nil, &az.Error{Kind: az.TooMany, Code: "TooManyRequests", Message: "The current password was wrong too often. Try again later.", RetryAfter: wrongWindow}
 	}
-	right, err := d.CheckPassword(ctx, c.target.ID, az.NewSecret(b.Current))
+	right, err := d.checkHashed(ctx, c.target.ID, az.NewSecret(b.Current))
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +274,10 @@ func (d *Directory) changePassword(ctx context.Context, c *call) (any, error) {
 		return nil, az.Errorf(az.Invalid, "Request_BadRequest", "The current password is not right, or the new one is the same.")
 	}
 	d.guesses.right(c.target.ID)
-	hash := HashPassword(az.NewSecret(b.New))
+	hash, err := d.hash(ctx, az.NewSecret(b.New))
+	if err != nil {
+		return nil, err
+	}
 	return nil, d.store.Write(ctx, func(tx *store.Tx) error { return d.SetPassword(tx, c.target.ID, hash) })
 }
 

@@ -90,7 +90,7 @@ var needs = struct {
 	apps, createApps, writeApps, deleteApps, credentials, appOwners                         need
 	principals, ownPrincipal, createPrincipals, writePrincipals, deletePrincipals, spOwners need
 	readAppRoles, ownAppRoles, writeAppRoles, readGrants, ownGrants, writeGrants, objects   need
-	object, anybody                                                                         need
+	object, anybody, methods                                                                need
 }{
 	users:          reads("User.Read.All", "User.ReadWrite.All").orBasic(),
 	user:           reads("User.Read.All", "User.ReadWrite.All").orBasic().forSelf("User.Read", "User.ReadWrite", "User.ReadBasic.All", "User.Read.All", "User.ReadWrite.All", asUser),
@@ -131,6 +131,7 @@ var needs = struct {
 	objects: reads("User.Read.All", "Group.Read.All", "Application.Read.All"),
 	object:  reads("User.Read.All", "Group.Read.All", "Application.Read.All").forSelf("User.Read", "User.ReadWrite", asUser),
 	anybody: need{action: actionRead, anybody: true},
+	methods: need{action: actionUsers, scopes: []string{"UserAuthenticationMethod.ReadWrite.All"}, roles: []string{"UserAuthenticationMethod.ReadWrite.All"}},
 }
 
 func holdsAny(have, want []string) (string, bool) {

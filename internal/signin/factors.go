@@ -211,24 +211,6 @@ func (s *SignIn) addCode(ctx context.Context, user *directory.Object, secret, co
 	return s.succeeded(ctx, a)
 }
 
-// ResetFactors removes a person's second factors, as an administrator does for
-// who lost theirs. Whether the asker may is the caller's check; sessions end
-// when the password is set.
-func (s *SignIn) ResetFactors(tx *store.Tx, user string) error {
-	rows, err := tx.Credentials(user)
-	if err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if r.Kind == kindTOTP || r.Kind == kindPasskey {
-			if _, err := tx.DeleteCredential(user, r.ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // Reseal puts secrets of one-time codes that lie under older data keys under
 // the newest.
 func (s *SignIn) Reseal(ctx context.Context) (n int, err error) {

@@ -65,7 +65,7 @@ func TestCookiesAndHeaders(t *testing.T) {
 	}
 	pg := b.get("/app?x=1")
 	note(pg)
-	for h, want := range map[string]string{"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "same-origin",
+	for h, want := range map[string]string{"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Cross-Origin-Opener-Policy": "",
 		"Content-Type": "text/html; charset=utf-8", "X-Frame-Options": "DENY"} {
 		if got := pg.header.Get(h); got != want {
 			t.Errorf("%s is %q, want %q", h, got, want)

@@ -282,8 +282,10 @@ func (s *SignIn) headers(r *rest.Request, a about, v view) http.Header {
 	}
 	// no-referrer would take the Origin from our own forms (Fetch, "append a
 	// request Origin header"); same-origin tells nobody else anything either.
+	// There is no Cross-Origin-Opener-Policy: MSAL.js signs people in in a popup,
+	// and the window that opened it must see where it ends.
 	h := http.Header{"Content-Type": {"text/html; charset=utf-8"}, "Content-Security-Policy": {strings.Join(policy, "; ")},
-		"Referrer-Policy": {"same-origin"}, "Cross-Origin-Opener-Policy": {"same-origin"}, "Cross-Origin-Resource-Policy": {"same-origin"},
+		"Referrer-Policy": {"same-origin"}, "Cross-Origin-Resource-Policy": {"same-origin"},
 		"X-Content-Type-Options": {"nosniff"}, "X-Frame-Options": {"DENY"}, "Cache-Control": {"no-store"},
 		"Permissions-Policy": {"publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=(), geolocation=()"}}
 	if a.referrer != "" {
