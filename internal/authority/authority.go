@@ -73,7 +73,8 @@ type Authority struct {
 	log       *slog.Logger
 	keys      *keyring
 	signer    *signer
-	verified  *verifiedCache
+	verified  *tokenCache[verified]
+	claimed   *tokenCache[claimed] // for VerifyFor
 	issued    *issuedCache
 	resources resourceTable
 	issuers   map[string]bool
@@ -111,7 +112,7 @@ func New(cfg Config) *Authority {
 	a := &Authority{cfg: cfg, names: cfg.Names, store: cfg.Store, dir: cfg.Directory, guard: cfg.Guard, clock: cfg.Clock, log: cfg.Log}
 	a.keys = newKeyring(a)
 	a.signer = newSigner()
-	a.verified = newVerifiedCache()
+	a.verified, a.claimed = newTokenCache[verified](), newTokenCache[claimed]()
 	a.issued = newIssuedCache()
 	a.resources = newResourceTable(cfg.Names)
 	a.issuers = a.acceptedIssuers()
@@ -157,10 +158,12 @@ func (a *Authority) note(changes []store.Change) {
 			a.keys.forget()
 			a.issued.dropAll()
 			a.verified.dropAll()
+			a.claimed.dropAll()
 		case store.TopicKeys:
 			a.keys.forget()
 			a.issued.dropAll()
 			a.verified.dropAll()
+			a.claimed.dropAll()
 		case store.TopicObject, store.TopicAppRole: // of a principal: its roles are in its tokens
 			a.issued.drop(c.Key)
 		}

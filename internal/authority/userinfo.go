@@ -64,7 +64,7 @@ type Claims struct {
 	Principal az.Principal
 	Audience  string
 	ID        bool           // it is an id token
-	All       map[string]any // every claim, as JSON decodes it
+	All       map[string]any // every claim, as JSON decodes it; shared, not to be changed
 	Expires   time.Time
 }
 
@@ -87,6 +87,44 @@ func (a *Authority) VerifyFor(ctx context.Context, token string, audiences []str
 	return Claims{}, a.refuse(ctx, why, rest.Audience(where), out.Principal, peer)
 }
 
+// claimed is a token whose signature was good, with all that it says.
+type claimed struct {
+	verified
+	Claims
+}
+
+// readClaims reads a token of an application's own.
+func (a *Authority) readClaims(ctx context.Context, token string) (*claimed, refusal, error) {
+	var raw json.RawMessage
+	key, why, err := a.opened(ctx, token, &raw)
+	if why != "" || err != nil {
+		return nil, why, err
+	}
+	c := new(claims)
+	out := &claimed{Claims: Claims{All: map[string]any{}}}
+	if json.Unmarshal(raw, c) != nil || json.Unmarshal(raw, &out.All) != nil {
+		return nil, refuseClaims, nil
+	}
+	// What has no idtyp and is no access token otherwise is an id token: its
+	// audience is the application that the person signed in to.
+	if out.ID = c.IdTyp == ""; out.ID {
+		if c.Scp != "" || c.AppID != "" || c.Azp != "" {
+			return nil, refuseType, nil
+		}
+		c.IdTyp, c.Scp, c.AppID = "user", "openid", c.Aud
+	}
+	if why := a.checkClaims(c); why != "" {
+		return nil, why, nil
+	}
+	out.verified = verified{principal: a.principal(c), nbf: c.Nbf, exp: c.Exp, retired: key.Retired}
+	out.since, _ = stampOf(c.Aio)
+	if out.ID {
+		out.principal.Scopes = nil
+	}
+	out.Principal, out.Audience, out.Expires = out.principal, c.Aud, out.principal.Expires
+	return out, "", nil
+}
+
 func (a *Authority) verifyFor(ctx context.Context, token string, audiences []string) (refusal, Claims, error) {
 	if len(token) > maxToken {
 		return refuseSize, Claims{}, nil
@@ -94,34 +132,17 @@ func (a *Authority) verifyFor(ctx context.Context, token string, audiences []str
 	if err := a.store.Confirm(ctx); err != nil {
 		return "", Claims{}, err
 	}
-	var raw json.RawMessage
-	key, why, err := a.opened(ctx, token, &raw)
-	if why != "" || err != nil {
-		return why, Claims{}, err
-	}
-	c := new(claims)
-	out := Claims{All: map[string]any{}}
-	if json.Unmarshal(raw, c) != nil || json.Unmarshal(raw, &out.All) != nil {
-		return refuseClaims, Claims{}, nil
-	}
-	// What has no idtyp and is no access token otherwise is an id token: its
-	// audience is the application that the person signed in to.
-	if out.ID = c.IdTyp == ""; out.ID {
-		if c.Scp != "" || c.AppID != "" || c.Azp != "" {
-			return refuseType, Claims{}, nil
+	sum := a.claimed.sum(token)
+	c, gen := a.claimed.get(sum)
+	if c == nil {
+		why, err := refusal(""), error(nil)
+		if c, why, err = a.readClaims(ctx, token); why != "" || err != nil {
+			return why, Claims{}, err
 		}
-		c.IdTyp, c.Scp, c.AppID = "user", "openid", c.Aud
+		a.claimed.put(gen, sum, c)
 	}
-	if why := a.checkClaims(c); why != "" {
-		return why, Claims{}, nil
-	}
-	v := &verified{principal: a.principal(c), nbf: c.Nbf, exp: c.Exp, retired: key.Retired}
-	v.since, _ = stampOf(c.Aio)
-	if out.ID {
-		v.principal.Scopes = nil
-	}
-	out.Principal, out.Audience, out.Expires = v.principal, c.Aud, v.principal.Expires
-	if !slices.Contains(audiences, c.Aud) {
+	v, out := &c.verified, c.Claims
+	if !slices.Contains(audiences, out.Audience) {
 		return refuseAudience, out, nil
 	}
 	if why := a.timely(v); why != "" {

@@ -9,22 +9,22 @@ import (
 // below 16 MiB, and holds the tokens of many thousand running apps.
 const maxVerified = 16 << 10
 
-// verifiedCache remembers tokens whose signature was found good, by their
+// tokenCache remembers tokens whose signature was found good, by their
 // SHA-256. What can change (times, audience, principal) is checked each time.
-type verifiedCache struct {
+type tokenCache[V any] struct {
 	mu  sync.RWMutex // guards all below
-	m   map[[sha256.Size]byte]*verified
+	m   map[[sha256.Size]byte]*V
 	gen uint64 // counts dropAll: what was found good before one is not kept
 
 	buffers sync.Pool // *[]byte, for sum
 }
 
-func newVerifiedCache() *verifiedCache {
-	return &verifiedCache{m: map[[sha256.Size]byte]*verified{}}
+func newTokenCache[V any]() *tokenCache[V] {
+	return &tokenCache[V]{m: map[[sha256.Size]byte]*V{}}
 }
 
 // sum is the SHA-256 of a token, made without an allocation.
-func (c *verifiedCache) sum(token string) [sha256.Size]byte {
+func (c *tokenCache[V]) sum(token string) [sha256.Size]byte {
 	b, _ := c.buffers.Get().(*[]byte)
 	if b == nil {
 		b = new([]byte)
@@ -36,14 +36,14 @@ func (c *verifiedCache) sum(token string) [sha256.Size]byte {
 }
 
 // get also returns the generation that put wants.
-func (c *verifiedCache) get(sum [sha256.Size]byte) (v *verified, gen uint64) {
+func (c *tokenCache[V]) get(sum [sha256.Size]byte) (v *V, gen uint64) {
 	c.mu.RLock()
 	v, gen = c.m[sum], c.gen
 	c.mu.RUnlock()
 	return v, gen
 }
 
-func (c *verifiedCache) generation() uint64 {
+func (c *tokenCache[V]) generation() uint64 {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.gen
@@ -51,7 +51,7 @@ func (c *verifiedCache) generation() uint64 {
 
 // put keeps v. A full cache loses an eighth, whichever the map yields first:
 // random, so that no stranger chooses.
-func (c *verifiedCache) put(gen uint64, sum [sha256.Size]byte, v *verified) {
+func (c *tokenCache[V]) put(gen uint64, sum [sha256.Size]byte, v *V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gen != gen {
@@ -69,7 +69,7 @@ func (c *verifiedCache) put(gen uint64, sum [sha256.Size]byte, v *verified) {
 	c.m[sum] = v
 }
 
-func (c *verifiedCache) dropAll() {
+func (c *tokenCache[V]) dropAll() {
 	c.mu.Lock()
 	clear(c.m)
 	c.gen++

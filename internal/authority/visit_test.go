@@ -197,6 +197,22 @@ func TestVerifyForAccessTokens(t *testing.T) {
 	if _, err := c.VerifyFor(ctx, r.text("access_token"), []string{"api://first"}, ""); !az.Is(err, az.Unauthorized) {
 		t.Errorf("an old token: %v", err)
 	}
+	// What was found good before is not when its key is taken back.
+	fresh := c.ask(t, c.appForm("api://first/.default")).text("access_token")
+	for range 2 {
+		if _, err := c.VerifyFor(ctx, fresh, []string{"api://first"}, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.VerifyFor(ctx, fresh, []string{"api://next"}, ""); !az.Is(err, az.Unauthorized) {
+			t.Errorf("a remembered token at another audience: %v", err)
+		}
+	}
+	if err := c.RevokeKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.VerifyFor(ctx, fresh, []string{"api://first"}, ""); !az.Is(err, az.Unauthorized) {
+		t.Errorf("a token of a key that was taken back: %v", err)
+	}
 }
 
 func (c *chain) appForm(scope string) url.Values {
