@@ -21,7 +21,7 @@ import (
 const practice = "docs/oauth-practice.md"
 
 // sections are those of RFC 9700 that ask for something.
-var sections = strings.Fields("2.1 2.1.1 2.1.2 2.2.1 2.2.2 2.3 2.4 2.5 2.6 4.1.3 4.2.4 4.3.1 4.3.2 4.4.2 4.5.3 4.6.1 4.7.1 4.8.1 4.9.1 4.9.2 4.10.1 4.10.2 4.11.1 4.11.2 4.12 4.13 4.14.2 4.15.1 4.16 4.17.2")
+var sections = strings.Fields("2.1 2.1.1 2.1.2 2.2.1 2.2.2 2.3 2.4 2.5 2.6 4.1.3 4.2.4 4.3.1 4.3.2 4.4.2 4.5.3 4.6.1 4.7.1 4.8.2 4.9.1 4.9.2 4.10.1 4.10.2 4.11.1 4.11.2 4.12 4.13 4.14.2 4.15.1 4.16 4.17.2")
 
 var (
 	practiceTest = regexp.MustCompile("`(Test[A-Za-z0-9]+)` \\(([a-z]+)\\)")
