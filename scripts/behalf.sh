@@ -88,6 +88,8 @@ api=$(client_of api)
 show hawser app set web "API_URL=https://api.sites.$domain:$port" "API_SCOPE=api://$api/user_impersonation"
 run_app web --auth --auth-scope 'openid profile offline_access api://{clientId}/user_impersonation' -- node examples/behalf/web/app.js
 
+client_of web >/dev/null # its registration is there
+
 say "5. An administrator consents: web may call api, api may call Graph and the database, each for the signed-in person only"
 show hawser consent web api user_impersonation
 show hawser consent web web user_impersonation
@@ -114,7 +116,9 @@ for name in ann ben; do
 done
 printf '\nEve, who is not in the group, sees:\n'
 see "eve@$domain" | tee "$work/eve.seen"
-grep -q 'a rope' "$work/ann.seen" && grep -q 'a lantern' "$work/ann.seen" && grep -q 'an anchor' "$work/ben.seen" && grep -q 'a chart' "$work/ben.seen"
+for seen in 'ann:a rope' 'ann:a lantern' 'ben:an anchor' 'ben:a chart'; do
+  grep -q "${seen#*:}" "$work/${seen%%:*}.seen" || { echo "${seen%%:*} does not see ${seen#*:}." >&2; exit 1; }
+done
 if grep -qE 'anchor|chart|bell' "$work/ann.seen" || grep -qE 'rope|lantern|bell' "$work/ben.seen" || grep -qE 'rope|lantern|anchor|chart|bell' "$work/eve.seen"; then
   echo "Somebody saw what is somebody else's." >&2
   exit 1

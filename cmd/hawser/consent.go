@@ -95,6 +95,7 @@ func joined(have string, more []string) string {
 type service struct {
 	ID     string `json:"id"`
 	AppID  string `json:"appId"`
+	Type   string `json:"servicePrincipalType"`
 	Scopes []struct {
 		Value string `json:"value"`
 	} `json:"oauth2PermissionScopes"`
@@ -123,6 +124,8 @@ func serviceOf(ctx context.Context, c *client.Client, name string) (service, err
 		found, err := client.GraphList[service](ctx, c, "/applications?$filter="+quoted)
 		if err == nil && len(found) == 0 {
 			found, err = client.GraphList[service](ctx, c, "/servicePrincipals?$filter="+quoted)
+			// An app's managed identity often has the app's name, and acts for nobody.
+			found = slices.DeleteFunc(found, func(s service) bool { return s.Type == "ManagedIdentity" })
 		}
 		switch {
 		case err != nil:

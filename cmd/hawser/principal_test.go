@@ -22,6 +22,8 @@ func TestConsentCommand(t *testing.T) {
 		{0, []string{"consent", "Microsoft Azure CLI", "00000003-0000-0000-c000-000000000000", "Group.Read.All", "--user", "ann"}, "ann"},
 		{1, []string{"consent", "Microsoft Azure CLI", "Microsoft Graph", "No.Such"}, "offers no scope"},
 		{1, []string{"consent", "nobody", "Microsoft Graph", "User.Read"}, "no application"},
+		{0, []string{"app", "create", "web"}, ""},
+		{1, []string{"consent", "web", "Microsoft Graph", "User.Read"}, "no application"}, // its identity is no client for people
 		{2, []string{"consent", "Microsoft Azure CLI", "Microsoft Graph"}, ""},
 	} {
 		r := command(t, p, c.args...)

@@ -217,12 +217,3 @@ func (c *Connector) regenerateCognitiveKey(ctx context.Context, call *arm.Call, 
 	}
 	return cognitiveKeyList(out), nil
 }
-
-// cognitiveKeys gives the plane an account's keys; none if it is not there.
-func (c *Connector) cognitiveKeys(ctx context.Context, id az.ID) ([]az.Secret, error) {
-	r, err := c.cognitive.Load(ctx, id)
-	if err != nil || r == nil {
-		return nil, err
-	}
-	return []az.Secret{r.Secrets[firstKey], r.Secrets[secondKey]}, nil
-}

@@ -27,7 +27,6 @@ import (
 // the real one does so is shown where the real one runs.
 type authority struct {
 	t      testing.TB
-	key    *rsa.PrivateKey
 	clock  func() time.Time
 	mu     sync.Mutex
 	codes  map[string]code
@@ -79,7 +78,7 @@ func signWith(t testing.TB, key *rsa.PrivateKey, claims map[string]any) string {
 // verify is Config.Verify.
 func (a *authority) verify(_ context.Context, token string, want Expect) (Token, error) {
 	no := az.Errorf(az.Unauthorized, "InvalidAuthenticationToken", "The access token is invalid.")
-	j, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	j, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return Token{}, no
 	}

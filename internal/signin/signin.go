@@ -91,18 +91,17 @@ type sessionBody struct {
 // SignIn serves the pages and holds the sessions. Its methods may be called
 // concurrently.
 type SignIn struct {
-	cfg      Config
-	store    *store.Store
-	dir      *directory.Directory
-	guard    *guard.Guard
-	sealer   *seal.Sealer
-	names    az.Names
-	clock    az.Clock
-	log      *slog.Logger
-	pages    *pages
-	hashing  *hashing
-	outside  *outside // nil without a provider
-	sameSite http.SameSite
+	cfg     Config
+	store   *store.Store
+	dir     *directory.Directory
+	guard   *guard.Guard
+	sealer  *seal.Sealer
+	names   az.Names
+	clock   az.Clock
+	log     *slog.Logger
+	pages   *pages
+	hashing *hashing
+	outside *outside // nil without a provider
 }
 
 // New makes the sign-in of a plane. It refuses a policy or provider that
