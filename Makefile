@@ -15,7 +15,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # Packages whose point is many goroutines at once.
-RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/... ./internal/rest/... ./internal/vault/...
+RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/... ./internal/rest/... ./internal/vault/... \
+        ./internal/signin/... ./internal/easyauth/... ./internal/authority/... ./internal/directory/...
 
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 # A count: where a time ends while the seeds are still read, Go calls it a failure.
