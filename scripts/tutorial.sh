@@ -32,12 +32,22 @@ REQUESTS_CA_BUNDLE=$(hawser env --json | tr ',' '\n' | sed -n 's/.*"caBundle": *
 export REQUESTS_CA_BUNDLE
 show hawser az-setup
 
+# typed COMMAND…: as one would type it; only what needs quotes has them.
+typed() {
+  printf '$'
+  for w in "$@"; do
+    w=${w//"${password:-no password yet}"/<password>}
+    if [[ $w =~ ^[A-Za-z0-9_./:=@%+,\<\>-]+$ ]]; then printf ' %s' "$w"; else printf ' %s' "${w@Q}"; fi
+  done
+  echo
+}
+
 # see WORD… -- COMMAND…: shows and runs it; its output must hold every word.
 see() {
   local words=() out
   while [ "$1" != -- ]; do words+=("$1"); shift; done; shift
   [ "$1" != az ] || case " $* " in *" --output "*) ;; *) set -- "$@" --output table ;; esac
-  printf '$ %s\n' "${*@Q}"
+  typed "$@"
   out=$("$@") || { echo "$out"; echo "It ended with an error." >&2; return 1; }
   printf '%s\n' "$out"
   [ -n "$out" ] || { echo "It printed nothing." >&2; return 1; }
@@ -99,7 +109,7 @@ see AZURE_STORAGEBLOB_RESOURCEENDPOINT -- az webapp connection create storage-bl
 
 say "A connection string"
 az webapp config connection-string set --resource-group $g --name $app --connection-string-type SQLAzure --settings MyDbConnection="Server=tcp:example;Database=mydb" >/dev/null
-see MyDbConnection -- az webapp config connection-string list --resource-group $g --name $app --query '[].{name:name,kind:value.type}'
+see MyDbConnection SQLAzure -- az webapp config connection-string list --resource-group $g --name $app --query '[].{name:name,kind:type}'
 
 say "And undone"
 for c in pgconn kvconn blobconn; do az webapp connection delete --resource-group $g --name $app --connection $c --yes; done
