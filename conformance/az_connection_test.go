@@ -173,9 +173,6 @@ func TestAzConnections(t *testing.T) {
 
 // TestTutorial runs scripts/tutorial.sh with the binary that is judged.
 func TestTutorial(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a hundred commands of az")
-	}
 	bin := t.TempDir()
 	if err := os.Symlink(hawser, filepath.Join(bin, "hawser")); err != nil {
 		t.Fatal(err)

@@ -266,7 +266,7 @@ func (t *Type[P]) ended(ctx context.Context, call *Call, out *Resource[P], statu
 	}
 	id, err := t.api.startWork(ctx, call, func(context.Context) (any, error) { return nil, nil })
 	if err != nil {
-		return nil, err
+		return reply, nil // the resource is written: the operation is for some clients' eyes only
 	}
 	for k, v := range t.api.pollHeader(call, id) {
 		reply.Header[k] = v

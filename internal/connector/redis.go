@@ -125,11 +125,7 @@ func (c *Connector) regenerateRedisKey(ctx context.Context, call *arm.Call, r *a
 
 // redisKeys gives the plane a cache's keys; none if it is not there.
 func (c *Connector) redisKeys(ctx context.Context, id az.ID) ([]az.Secret, error) {
-	r, err := c.redis.Load(ctx, id)
-	if err != nil || r == nil {
-		return nil, err
-	}
-	return []az.Secret{r.Secrets[firstKey], r.Secrets[secondKey]}, nil
+	return keysOf(ctx, c.redis, id, firstKey, secondKey)
 }
 
 func (c *Connector) redisRoutes(api *arm.API) {

@@ -197,11 +197,7 @@ func (c *Connector) regenerateStorageKey(ctx context.Context, call *arm.Call, r 
 // storageKeys gives the plane both keys of an account: signatures by either are
 // valid. An account that is not there has none.
 func (c *Connector) storageKeys(ctx context.Context, id az.ID) ([]az.Secret, error) {
-	r, err := c.storage.Load(ctx, id)
-	if err != nil || r == nil {
-		return nil, err
-	}
-	return []az.Secret{r.Secrets[storageKey1], r.Secrets[storageKey2]}, nil
+	return keysOf(ctx, c.storage, id, storageKey1, storageKey2)
 }
 
 func (c *Connector) storageRoutes(api *arm.API) {

@@ -102,6 +102,18 @@ func withKeys[P any](r *arm.Resource[P], made func() az.Secret, names ...string)
 	}
 }
 
+// keysOf gives the plane the keys of an account; none if it is not there.
+func keysOf[P any](ctx context.Context, t *arm.Type[P], id az.ID, names ...string) (keys []az.Secret, err error) {
+	r, err := t.Load(ctx, id)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	for _, name := range names {
+		keys = append(keys, r.Secrets[name])
+	}
+	return keys, nil
+}
+
 // rekey replaces one key of a resource. The right to do so was asked for
 // already, and it is another one than that to write the resource.
 func rekey[P any](ctx context.Context, st *store.Store, t *arm.Type[P], id az.ID, change func(*arm.Resource[P], time.Time)) (out *arm.Resource[P], err error) {

@@ -183,9 +183,6 @@ func TestLargeUploadIsStreamed(t *testing.T) {
 }
 
 func TestUploadLongerThanTheServersLimit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes three seconds")
-	}
 	t.Parallel()
 	r := plane(t) // its server has limits of 1 s
 	r.openDoor()

@@ -227,9 +227,10 @@ func peerInode(c net.Conn) (uint64, error) {
 	if !ok1 || !ok2 {
 		return 0, errors.New("not a TCP connection")
 	}
-	inode, err := diag(there, here)
-	if err == nil && inode != 0 {
-		return inode, nil
+	if answer, err := diag(there, here); err == nil {
+		if inode := inodeOf(answer); inode != 0 {
+			return inode, nil
+		}
 	}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		if inode, err := tableInode(table, there, here); err == nil {
@@ -252,34 +253,37 @@ func addrPort(a net.Addr) (netip.AddrPort, bool) {
 // Source: linux/inet_diag.h.
 const (
 	diagRequest = unix.NLMSG_HDRLEN + 56
+	diagUser    = unix.NLMSG_HDRLEN + 64
 	diagInode   = unix.NLMSG_HDRLEN + 68
 	byFamily    = 20 // SOCK_DIAG_BY_FAMILY
 )
 
-// diag asks the kernel for exactly one socket.
-func diag(src, dst netip.AddrPort) (uint64, error) {
+// diag asks the kernel for exactly one socket, and returns its answer.
+func diag(src, dst netip.AddrPort) ([]byte, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	timeout := unix.NsecToTimeval(int64(time.Second))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := unix.Sendto(fd, diagQuestion(src, dst), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, err
+		return nil, err
 	}
-	var buf [1024]byte
-	n, _, err := unix.Recvfrom(fd, buf[:], 0)
+	buf := make([]byte, 1024)
+	n, _, err := unix.Recvfrom(fd, buf, 0)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if n < diagInode+4 || binary.NativeEndian.Uint16(buf[4:]) != byFamily {
-		return 0, errNoSocket
+		return nil, errNoSocket
 	}
-	return uint64(binary.NativeEndian.Uint32(buf[diagInode:])), nil
+	return buf[:n], nil
 }
+
+func inodeOf(answer []byte) uint64 { return uint64(binary.NativeEndian.Uint32(answer[diagInode:])) }
 
 func diagQuestion(src, dst netip.AddrPort) []byte {
 	b := make([]byte, diagRequest)
