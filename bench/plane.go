@@ -51,7 +51,7 @@ func (b *bench) startPlane(name string, args ...string) (*plane, error) {
 }
 
 func (p *plane) argv(args ...string) []string {
-	return append([]string{p.b.hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0",
+	return append([]string{p.b.hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0", "--mysql", "127.0.0.1:0", "--tds", "127.0.0.1:0", "--redis", "127.0.0.1:0",
 		"--hosts", "off", "--imds", "off", "--log-level", "warn"}, args...)
 }
 

@@ -89,7 +89,7 @@ func TestLife(t *testing.T) {
 		t.Error("the second start did not find what the first had made")
 	}
 	t.Run("two planes in one directory", func(t *testing.T) {
-		r := execute(t, clean(t), hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0", "--hosts", "off", "--imds", "off")
+		r := execute(t, clean(t), hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0", "--mysql", "off", "--tds", "off", "--redis", "off", "--hosts", "off", "--imds", "off")
 		if r.code != 1 || r.stderr == "" {
 			t.Errorf("exit status %d, %q", r.code, r.stderr)
 		}
@@ -100,7 +100,7 @@ func TestLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		r := execute(t, clean(t), hawser, "up", "--data", newDir(t), "--listen", l.Addr().String(), "--pg", "127.0.0.1:0", "--hosts", "off", "--imds", "off")
+		r := execute(t, clean(t), hawser, "up", "--data", newDir(t), "--listen", l.Addr().String(), "--pg", "127.0.0.1:0", "--mysql", "off", "--tds", "off", "--redis", "off", "--hosts", "off", "--imds", "off")
 		if r.code != 1 || !strings.Contains(r.stderr, l.Addr().String()) {
 			t.Errorf("exit status %d, %q", r.code, r.stderr)
 		}

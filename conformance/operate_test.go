@@ -72,7 +72,7 @@ func TestKEK(t *testing.T) {
 				t.Error("a KEK lies in the data directory all the same")
 			}
 			p.kill()
-			r := execute(t, clean(t), hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0", "--hosts", "off", "--imds", "off")
+			r := execute(t, clean(t), hawser, "up", "--data", p.dir, "--listen", "127.0.0.1:0", "--pg", "127.0.0.1:0", "--mysql", "off", "--tds", "off", "--redis", "off", "--hosts", "off", "--imds", "off")
 			if r.code != 1 || strings.Contains(r.stdout, "ready") {
 				t.Fatalf("a plane started without its KEK: %+v", r)
 			}

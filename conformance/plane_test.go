@@ -3,6 +3,7 @@ package conformance
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -99,11 +100,15 @@ func (p *plane) as(t testing.TB) {
 // has run before comes back at the same addresses.
 func (p *plane) boot() {
 	p.t.Helper()
-	listen, pg := "127.0.0.1:0", "127.0.0.1:0"
+	listen := "127.0.0.1:0"
 	if p.env.Authority != "" {
-		listen, pg = "127.0.0.1:"+p.port(), p.env.Gateways["pg"]
+		listen = "127.0.0.1:" + p.port()
 	}
-	args := append([]string{"up", "--data", p.dir, "--listen", listen, "--pg", pg, "--hosts", "off", "--imds", "off"}, p.args...) // later flags win
+	doors := []string{}
+	for _, d := range []string{"pg", "mysql", "tds", "redis"} {
+		doors = append(doors, "--"+d, cmp.Or(p.env.Gateways[d], "127.0.0.1:0"))
+	}
+	args := append(append([]string{"up", "--data", p.dir, "--listen", listen, "--hosts", "off", "--imds", "off"}, doors...), p.args...) // later flags win
 	p.cmd = exec.Command(hawser, args...)
 	p.cmd.Env = append(clean(p.t), p.extraEnv...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

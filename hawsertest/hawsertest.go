@@ -40,7 +40,7 @@ type Plane struct {
 // Start starts a plane that ends with the test. It fails the test if it cannot.
 func Start(t testing.TB, options ...Option) *Plane {
 	t.Helper()
-	cfg := server.Config{Listen: "127.0.0.1:0", PG: "127.0.0.1:0", Admin: "127.0.0.1:0", Hosts: "off", IMDS: "off"}
+	cfg := server.Config{Listen: "127.0.0.1:0", PG: "127.0.0.1:0", MySQL: "127.0.0.1:0", TDS: "127.0.0.1:0", Redis: "127.0.0.1:0", Admin: "127.0.0.1:0", Hosts: "off", IMDS: "off"}
 	for _, o := range options {
 		o(&cfg)
 	}

@@ -14,7 +14,7 @@ import (
 func TestADataDirectoryIsOnePlanes(t *testing.T) {
 	for name, url := range map[string]string{"sqlite": "", "postgres": storetest.Database(t)} {
 		first := hawsertest.Start(t, hawsertest.Store(url))
-		second, err := server.Start(t.Context(), server.Config{Listen: "127.0.0.1:0", PG: "off", Admin: "127.0.0.1:0", Hosts: "off", IMDS: "off", Data: first.Data, Store: url})
+		second, err := server.Start(t.Context(), server.Config{Listen: "127.0.0.1:0", PG: "off", MySQL: "off", TDS: "off", Redis: "off", Admin: "127.0.0.1:0", Hosts: "off", IMDS: "off", Data: first.Data, Store: url})
 		if err == nil {
 			_ = second.Close()
 			t.Errorf("%s: a second plane was started in the first one's directory", name)

@@ -25,8 +25,8 @@ var floors = map[string]int{
 	"internal/site":      6, "internal/easyauth": 6,
 	"internal/vault": 5, "internal/authority": 5,
 	"internal/signin": 4,
-	"internal/arm":    3, "internal/directory": 3,
-	"internal/guard": 2, "internal/gateway/pg": 2, "internal/portal": 2, "internal/arm/template": 2,
+	"internal/arm":    3, "internal/directory": 3, "internal/proxy": 3,
+	"internal/guard": 2, "internal/gateway/pg": 2, "internal/gateway/mysql": 2, "internal/gateway/tds": 2, "internal/gateway/redis": 2, "internal/portal": 2, "internal/arm/template": 2,
 	"internal/rest": 1, "internal/store": 1, "internal/gateway": 1, "internal/run": 1,
 	"internal/az": 0, "internal/seal": 0, "client": 0,
 }

@@ -59,7 +59,7 @@ start_postgres() { # sets postgres, pg_port and owner_password
 
 start_plane() { # sets plane
   echo '$ hawser up'
-  hawser up --listen 127.0.0.1:0 --pg 127.0.0.1:0 --hosts off --imds off >"$work/plane.out" 2>"$work/plane.log" &
+  hawser up --listen 127.0.0.1:0 --pg 127.0.0.1:0 --mysql 127.0.0.1:0 --tds 127.0.0.1:0 --redis 127.0.0.1:0 --hosts off --imds off >"$work/plane.out" 2>"$work/plane.log" &
   plane=$!
   wait_for "$work/plane.out" '^ready ' "$plane"
   cat "$work/plane.out"

@@ -34,7 +34,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if r := command(t, nil, "restore", file, "--data", dir); r.status != 1 {
 		t.Errorf("over a store: exit status %d", r.status)
 	}
-	r := command(t, nil, "up", "--data", dir, "--listen", "127.0.0.1:0", "--pg", "off", "--hosts", "off", "--imds", "off")
+	r := command(t, nil, "up", "--data", dir, "--listen", "127.0.0.1:0", "--pg", "off", "--mysql", "off", "--tds", "off", "--redis", "off", "--hosts", "off", "--imds", "off")
 	if r.status != 1 || !strings.Contains(r.err, "key-encryption key") {
 		t.Errorf("without the KEK: exit status %d, %s", r.status, r.err)
 	}

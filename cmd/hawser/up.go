@@ -27,6 +27,9 @@ func (a *cli) upCommand() *cobra.Command {
 	f.StringVar(&cfg.Domain, "domain", "", "domain of the plane's names (default hawser.localhost)")
 	f.StringVar(&cfg.Store, "store", "", "sqlite, postgres://…, or file:PATH with such a URL (default sqlite)")
 	f.StringVar(&cfg.PG, "pg", "", "address of the PostgreSQL gateway, or off (default 127.0.0.1:15432)")
+	f.StringVar(&cfg.MySQL, "mysql", "", "address of the MySQL gateway, or off (default 127.0.0.1:13306, or a free port)")
+	f.StringVar(&cfg.TDS, "tds", "", "address of the SQL Server gateway, or off (default 127.0.0.1:11433, or a free port)")
+	f.StringVar(&cfg.Redis, "redis", "", "address of the Redis gateway, or off (default 127.0.0.1:16380, or a free port)")
 	f.StringVar(&cfg.Admin, "admin", "", "loopback address of /metrics (default a free port)")
 	f.StringVar(&cfg.IMDS, "imds", "", "auto or off: serve 169.254.169.254 where that is allowed (default auto)")
 	f.StringVar(&cfg.Hosts, "hosts", "", "auto or off: keep the plane's names in the hosts file (default auto)")
@@ -38,11 +41,6 @@ func (a *cli) upCommand() *cobra.Command {
 	f.StringVar(&cfg.LogFormat, "log-format", "", "text or json (default text)")
 	f.StringVar(&cfg.LogLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&file, "config", "", "TOML file with the same settings; flags win")
-	// These gateways come with later versions; scripts may name them already.
-	var later [3]string
-	for i, name := range []string{"mysql", "tds", "redis"} {
-		f.StringVar(&later[i], name, "", "address of the "+name+" gateway; this version has none")
-	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		merged, err := mergeConfig(file, cfg)
 		if err != nil {
@@ -57,11 +55,6 @@ func (a *cli) upCommand() *cobra.Command {
 		merged.Log, err = logger(merged.LogFormat, merged.LogLevel)
 		if err != nil {
 			return usageError{err}
-		}
-		for i, name := range []string{"mysql", "tds", "redis"} {
-			if later[i] != "" && later[i] != "off" {
-				merged.Log.Warn("up: this version has no gateway of this kind; nothing listens", "gateway", name)
-			}
 		}
 		if err := seal.HardenProcess(); err != nil {
 			merged.Log.Warn("up: the process could not be protected from core dumps", "error", err)
@@ -86,6 +79,7 @@ func mergeConfig(file string, flags server.Config) (server.Config, error) {
 		}
 	}
 	for _, p := range [][2]*string{{&cfg.Listen, &flags.Listen}, {&cfg.Domain, &flags.Domain}, {&cfg.Store, &flags.Store}, {&cfg.PG, &flags.PG},
+		{&cfg.MySQL, &flags.MySQL}, {&cfg.TDS, &flags.TDS}, {&cfg.Redis, &flags.Redis},
 		{&cfg.Admin, &flags.Admin}, {&cfg.IMDS, &flags.IMDS}, {&cfg.Hosts, &flags.Hosts}, {&cfg.LocalServers, &flags.LocalServers}, {&cfg.ChallengeTenant, &flags.ChallengeTenant},
 		{&cfg.FederationCA, &flags.FederationCA}, {&cfg.LogFormat, &flags.LogFormat}, {&cfg.LogLevel, &flags.LogLevel}} {
 		if *p[1] != "" {

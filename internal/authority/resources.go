@@ -15,10 +15,8 @@ import (
 
 // Audiences that no surface of rest names yet; tokens for them can be had.
 const (
-	audSQL       rest.Audience = "sql"
 	audStorage   rest.Audience = "storage"
 	audDocuments rest.Audience = "documents"
-	audRedis     rest.Audience = "redis"
 	audOther     rest.Audience = "other" // Azure services that the plane does not serve itself
 )
 
@@ -38,11 +36,11 @@ var platformResources = map[rest.Audience][]string{
 	rest.PostgreSQL: {"https://ossrdbms-aad.database.windows.net", "https://ossrdbms-aad.database.chinacloudapi.cn",
 		"https://ossrdbms-aad.database.usgovcloudapi.net", "https://ossrdbms-aad.database.cloudapi.de",
 		"123cd850-d9df-40bd-94d5-c9f07b7fa203"},
-	audSQL: {"https://database.windows.net", "https://database.chinacloudapi.cn", "https://database.usgovcloudapi.net",
+	rest.SQL: {"https://database.windows.net", "https://database.chinacloudapi.cn", "https://database.usgovcloudapi.net",
 		"https://database.cloudapi.de", "022907d3-0f1b-48f7-badc-1ba6abab6d66"},
 	audStorage:   {"https://storage.azure.com", "e406a681-f3d4-42a8-90b6-c2b029497af1"},
 	audDocuments: {"https://cosmos.azure.com", "a232010e-820c-4083-83bb-3ace5fc29d0b"},
-	audRedis:     {"https://redis.azure.com", "acca5fbb-b7e4-4009-81f1-37e38fd66d78"},
+	rest.Redis:   {"https://redis.azure.com", "acca5fbb-b7e4-4009-81f1-37e38fd66d78"},
 	audOther: {"https://azconfig.io", "https://azconfig.azure.cn", "https://azconfig.azure.us", "https://appconfig.azure.com",
 		"https://servicebus.azure.net", "https://eventhubs.azure.net",
 		"https://cognitiveservices.azure.com", "https://cognitiveservices.azure.us", "https://ai.azure.com",
@@ -52,8 +50,8 @@ var platformResources = map[rest.Audience][]string{
 // ownSurfaces are the plane's own names that are resources.
 var ownSurfaces = map[az.Surface]rest.Audience{
 	az.SurfaceManagement: rest.ARM, az.SurfaceGraph: rest.Graph, az.SurfaceVault: rest.Vault,
-	az.SurfacePostgres: rest.PostgreSQL, az.SurfaceMySQL: rest.PostgreSQL, az.SurfaceSQL: audSQL,
-	az.SurfaceBlob: audStorage, az.SurfaceDocuments: audDocuments, az.SurfaceRedis: audRedis,
+	az.SurfacePostgres: rest.PostgreSQL, az.SurfaceMySQL: rest.PostgreSQL, az.SurfaceSQL: rest.SQL,
+	az.SurfaceBlob: audStorage, az.SurfaceDocuments: audDocuments, az.SurfaceRedis: rest.Redis,
 }
 
 // accountSurfaces are resources by the name of one account, as storage and
@@ -129,8 +127,8 @@ func (t target) facts() *directory.Facts {
 
 // platformApps are the application ids of the platform's resources.
 var platformApps = map[rest.Audience]string{rest.ARM: directory.AppARM, rest.Graph: directory.AppGraph, rest.Vault: directory.AppKeyVault,
-	rest.PostgreSQL: directory.AppOSSRDBMS, audSQL: directory.AppSQL, audStorage: directory.AppStorage,
-	audDocuments: directory.AppCosmos, audRedis: directory.AppRedis}
+	rest.PostgreSQL: directory.AppOSSRDBMS, rest.SQL: directory.AppSQL, audStorage: directory.AppStorage,
+	audDocuments: directory.AppCosmos, rest.Redis: directory.AppRedis}
 
 // maxResource bounds a resource's name. Source: Entra's identifier URIs have
 // at most 255 characters; account names and ports stay far below.

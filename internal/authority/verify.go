@@ -348,7 +348,7 @@ func tokenError(aud rest.Audience, why refusal) *az.Error {
 	if aud == rest.Graph {
 		code = "InvalidAuthenticationToken"
 	}
-	if c, ok := databaseCodes[why]; ok && aud == rest.PostgreSQL {
+	if c, ok := databaseCodes[why]; ok && (aud == rest.PostgreSQL || aud == rest.SQL || aud == rest.Redis) {
 		code = c
 	}
 	return az.Errorf(az.Unauthorized, code, "%s", text).Because(errors.New(string(why)))

@@ -129,7 +129,7 @@ func (c *Connector) Statement(ctx context.Context, who az.Principal, at Backend,
 	if !ok {
 		return "", false
 	}
-	now, err := c.Recheck(ctx, who, at.Server.Name(), at.Database, at.User)
+	now, err := c.Recheck(ctx, who, Login{PostgreSQL, at.Server.Name(), at.Database, at.User})
 	if err == nil && (!now.Admin || !now.Server.Equal(at.Server)) {
 		err = az.Errorf(az.Forbidden, "", "permission denied for function %s", call.function)
 	}

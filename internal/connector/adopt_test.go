@@ -42,7 +42,7 @@ func (r *rig) clusters() (names []string) {
 
 // loginLocal asks the plane and goes where it says, as the gateway does.
 func (r *rig) loginLocal(who az.Principal, server, database, role string, sql string) error {
-	b, err := r.Authorize(r.t.Context(), who, server, database, role)
+	b, err := r.Authorize(r.t.Context(), who, Login{PostgreSQL, server, database, role})
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func TestDescription(t *testing.T) {
 			t.Errorf("the server is %v", made)
 		}
 		r.refused(boss, "PUT", server+"/databases/x", `{"properties":{}}`, 400, "ServerHasNoBackend")
-		_, err := r.Authorize(t.Context(), as(boss), "words", "postgres", "boss")
+		_, err := r.Authorize(t.Context(), as(boss), Login{PostgreSQL, "words", "postgres", "boss"})
 		if !az.Is(err, az.Invalid) || !strings.Contains(err.Error(), "description only") {
 			t.Errorf("a login: %v", err)
 		}

@@ -142,30 +142,30 @@ type TLS struct {
 //
 // An error of kind Invalid is for the client's eyes (no such server, or none
 // named where there are several); any other is told as a wrong password.
-func (c *Connector) Authorize(ctx context.Context, who az.Principal, server, database, user string) (Backend, error) {
-	return c.authorize(ctx, who, server, database, user, false)
+func (c *Connector) Authorize(ctx context.Context, who az.Principal, want Login) (Backend, error) {
+	return c.authorize(ctx, who, want, false)
 }
 
 // Recheck is Authorize for a session that is open: only a refusal is recorded.
-func (c *Connector) Recheck(ctx context.Context, who az.Principal, server, database, user string) (Backend, error) {
-	return c.authorize(ctx, who, server, database, user, true)
+func (c *Connector) Recheck(ctx context.Context, who az.Principal, want Login) (Backend, error) {
+	return c.authorize(ctx, who, want, true)
 }
 
-func (c *Connector) authorize(ctx context.Context, who az.Principal, server, database, user string, again bool) (Backend, error) {
+func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login, again bool) (Backend, error) {
 	if who.IsZero() {
 		return Backend{}, az.Errorf(az.Unauthorized, gateway.MissingOid, "the token names nobody")
 	}
 	if err := c.cfg.Store.Fresh(ctx); err != nil {
 		return Backend{}, err
 	}
-	t, err := c.find(ctx, who, server, database, user)
+	t, err := c.find(ctx, who, want.Server, want.Database, want.User)
 	if err != nil {
 		return Backend{}, err
 	}
 	if t.srv.none {
 		return Backend{}, c.noBackend(t.srv.id.Name())
 	}
-	scope, err := c.mayTake(ctx, who, t, database)
+	scope, err := c.mayTake(ctx, who, t, want.Database)
 	if err != nil {
 		return Backend{}, err
 	}
@@ -186,7 +186,7 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, server, dat
 	if err != nil {
 		return Backend{}, err
 	}
-	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: database, Admin: t.admin()}, nil
+	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: want.Database, Admin: t.admin()}, nil
 }
 
 // step brings a person's role in step with his groups. A role that stands in

@@ -38,7 +38,7 @@ func TestWhoMayLogIn(t *testing.T) {
 		refused := func(what string, who az.Principal, server, database, user, code string) {
 			t.Helper()
 			before := len(r.records(guard.ActionPostgresLogin, guard.Refused))
-			_, err := r.Authorize(t.Context(), who, server, database, user)
+			_, err := r.Authorize(t.Context(), who, Login{PostgreSQL, server, database, user})
 			var want = az.Forbidden
 			if code == "ServerNotFound" {
 				want = az.Invalid
@@ -62,23 +62,23 @@ func TestWhoMayLogIn(t *testing.T) {
 		refused("an odd role", person(ann), "pg1", r.f.db, "a/b\x00'; drop table todo", "RoleNotMapped")
 		refused("a path for a database", person(ann), "pg1", r.f.db+"/../postgres", mine, "RoleNotMapped")
 		refused("no such server", person(ann), "pg2", r.f.db, mine, "ServerNotFound")
-		if _, err := r.Authorize(t.Context(), az.Principal{}, "pg1", r.f.db, mine); !az.Is(err, az.Unauthorized) {
+		if _, err := r.Authorize(t.Context(), az.Principal{}, Login{PostgreSQL, "pg1", r.f.db, mine}); !az.Is(err, az.Unauthorized) {
 			t.Errorf("nobody: %v", err)
 		}
-		if b, err := r.Authorize(t.Context(), person(ann), "", r.f.db, mine); err != nil || b.Server.Name() != "pg1" {
+		if b, err := r.Authorize(t.Context(), person(ann), Login{PostgreSQL, "", r.f.db, mine}); err != nil || b.Server.Name() != "pg1" {
 			t.Errorf("the only server, unnamed: %v", err)
 		}
 
 		// A look at an open session is recorded only when it ends it.
 		n := len(r.records(guard.ActionPostgresLogin, guard.Allowed))
-		if _, err := r.Recheck(t.Context(), person(ann), "pg1", r.f.db, mine); err != nil {
+		if _, err := r.Recheck(t.Context(), person(ann), Login{PostgreSQL, "pg1", r.f.db, mine}); err != nil {
 			t.Error(err)
 		}
 		if got := len(r.records(guard.ActionPostgresLogin, guard.Allowed)); got != n {
 			t.Errorf("Recheck wrote %d records of what has not changed", got-n)
 		}
 		r.write(func(tx *store.Tx) error { _, err := tx.DeleteResource(annMay); return err })
-		if _, err := r.Recheck(t.Context(), person(ann), "pg1", r.f.db, mine); !az.Is(err, az.Forbidden) {
+		if _, err := r.Recheck(t.Context(), person(ann), Login{PostgreSQL, "pg1", r.f.db, mine}); !az.Is(err, az.Forbidden) {
 			t.Errorf("after the assignment was revoked: %v", err)
 		}
 		refused("after the assignment was revoked", person(ann), "pg1", r.f.db, mine, "AuthorizationFailed")
@@ -98,7 +98,7 @@ func TestARecreatedPrincipalIsAnother(t *testing.T) {
 		if _, err := r.enter(old, user); !az.Is(err, az.Forbidden) {
 			t.Errorf("a deleted identity's token still lets in: %v", err)
 		}
-		if _, err := r.Recheck(t.Context(), old, "pg1", r.f.db, user); !az.Is(err, az.Forbidden) {
+		if _, err := r.Recheck(t.Context(), old, Login{PostgreSQL, "pg1", r.f.db, user}); !az.Is(err, az.Forbidden) {
 			t.Errorf("a deleted identity's session goes on: %v", err)
 		}
 		r.must(boss, "PATCH", sites+"web", `{"identity":{"type":"SystemAssigned"}}`)
@@ -157,7 +157,7 @@ func TestTwoPlanesAgreeAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	two.mustEnter(who, user)
-	old, err := two.Authorize(t.Context(), who, "pg1", one.f.db, user)
+	old, err := two.Authorize(t.Context(), who, Login{PostgreSQL, "pg1", one.f.db, user})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,11 +222,11 @@ func TestServersWithoutANameAreFoundByTheRole(t *testing.T) {
 	r.must(boss, "PUT", link, r.linkBody("go", Read, ""))
 	who := r.identity("web")
 	r.attach("pg2")
-	b, err := r.Authorize(t.Context(), who, "", r.f.db, user)
+	b, err := r.Authorize(t.Context(), who, Login{PostgreSQL, "", r.f.db, user})
 	if err != nil || b.Server.Name() != "pg1" {
 		t.Errorf("got %v, %v", b.Server, err)
 	}
-	if _, err := r.Authorize(t.Context(), as(r.user("eve")), "", r.f.db, user); !az.Is(err, az.Invalid) || strings.Contains(err.Error(), "pg1") {
+	if _, err := r.Authorize(t.Context(), as(r.user("eve")), Login{PostgreSQL, "", r.f.db, user}); !az.Is(err, az.Invalid) || strings.Contains(err.Error(), "pg1") {
 		t.Errorf("a stranger learns: %v", err)
 	}
 }
@@ -239,8 +239,14 @@ func BenchmarkAuthorize(b *testing.B) {
 		name string
 		ask  func() error
 	}{
-		{"login", func() error { _, err := r.Authorize(b.Context(), who, "pg1", r.f.db, user); return err }},
-		{"recheck", func() error { _, err := r.Recheck(b.Context(), who, "pg1", r.f.db, user); return err }},
+		{"login", func() error {
+			_, err := r.Authorize(b.Context(), who, Login{PostgreSQL, "pg1", r.f.db, user})
+			return err
+		}},
+		{"recheck", func() error {
+			_, err := r.Recheck(b.Context(), who, Login{PostgreSQL, "pg1", r.f.db, user})
+			return err
+		}},
 	} {
 		b.Run(v.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/hawser/hawser/internal/az"
-	"github.com/hawser/hawser/internal/gateway/pg"
+	"github.com/hawser/hawser/internal/gateway"
 )
 
 // How the plane talks TLS to a server: libpq's sslmode words. Source:
@@ -88,7 +88,7 @@ func (b *backend) config(user string, password az.Secret, database string) (*pgx
 	if err != nil {
 		return nil, err
 	}
-	if cfg.TLSConfig, err = pg.BackendTLS(t.Mode, t.Host, t.Roots); err != nil {
+	if cfg.TLSConfig, err = gateway.BackendTLS(t.Mode, t.Host, t.Roots); err != nil {
 		return nil, err
 	}
 	cfg.Host, cfg.Port, cfg.User, cfg.Password, cfg.Database = b.Host, uint16(b.Port), user, password.Reveal(), database

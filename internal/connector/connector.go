@@ -42,7 +42,7 @@ type Config struct {
 	Log       *slog.Logger
 	// Endpoint says where an app reaches a server's gateway: <server>.postgres.D
 	// where names resolve, 127.0.0.1 where they don't, and the gateway's port.
-	Endpoint func(server string) (host string, port int)
+	Endpoint func(kind Kind, server string) (host string, port int)
 	// RotateAfter is how old a backend password may get; 0 means DefaultRotateAfter.
 	RotateAfter time.Duration
 	// Local says where the plane may run servers of its own.

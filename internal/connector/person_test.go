@@ -68,7 +68,7 @@ func (r *rig) authorizeFor(ctx context.Context, who az.Principal, want gateway.T
 	if want.Again {
 		ask = r.Recheck
 	}
-	b, err := ask(ctx, who, want.Server, want.Database, want.User)
+	b, err := ask(ctx, who, Login{PostgreSQL, want.Server, want.Database, want.User})
 	if err != nil {
 		return gateway.Grant{}, err
 	}

@@ -319,7 +319,7 @@ func (p *plan) find(ctx context.Context) error {
 	if c := r.Properties.AuthConfig; c != nil && c.ActiveDirectoryAuth == disabled {
 		return az.Errorf(az.Invalid, "EntraAuthDisabled", "Authentication by token is turned off for the server '%s': set its authConfig.activeDirectoryAuth to Enabled.", r.ID.Name())
 	}
-	m.Host, m.Port = p.c.cfg.Endpoint(p.server.Name())
+	m.Host, m.Port = p.c.cfg.Endpoint(PostgreSQL, p.server.Name())
 	m.Kind = az.ServicePrincipal
 	return nil
 }

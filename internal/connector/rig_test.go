@@ -86,7 +86,7 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, f *fixture) *rig
 	api := arm.New(arm.Config{Store: st, Guard: g, Sealer: sealer, Clock: r.now, Log: log, Names: rigNames,
 		PrincipalKind: func(context.Context, string) (az.PrincipalKind, bool, error) { return az.ServicePrincipal, true, nil }})
 	r.Connector = New(Config{Store: st, Guard: g, API: api, Directory: r.dir, Sites: all, Vaults: vaults, Names: rigNames, Clock: r.now, Log: log,
-		Endpoint: func(server string) (string, int) { return rigNames.Of(az.SurfacePostgres, server), 15432 }})
+		Endpoint: func(_ Kind, server string) (string, int) { return rigNames.Of(az.SurfacePostgres, server), 15432 }})
 	api.Register(auth.Types()...)
 	vaults.Register(api)
 	all.Register(api)
@@ -289,7 +289,7 @@ func (r *rig) settings(app string) map[string]any {
 
 // enter logs in at the real server with what Authorize gives.
 func (r *rig) enter(who az.Principal, user string) (*pgx.Conn, error) {
-	b, err := r.Authorize(r.t.Context(), who, "pg1", r.f.db, user)
+	b, err := r.Authorize(r.t.Context(), who, Login{PostgreSQL, "pg1", r.f.db, user})
 	if err != nil {
 		return nil, err
 	}

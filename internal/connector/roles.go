@@ -234,7 +234,7 @@ func silence(ctx context.Context, conn *pgx.Conn, role string) error {
 
 // Terminate ends one session of a role at the server itself: the gateway asks
 // for it where the session's own connection is no means any more.
-func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, pid uint32) error {
+func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, pid uint64) error {
 	srv, err := c.server(ctx, server)
 	if err != nil {
 		return err

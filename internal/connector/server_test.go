@@ -128,7 +128,7 @@ func TestAdministrators(t *testing.T) {
 			t.Errorf("shown as %v", got)
 		}
 		r.must(boss, "PUT", path, body)
-		b, err := r.Authorize(t.Context(), as(ann), "pg1", r.f.db, name)
+		b, err := r.Authorize(t.Context(), as(ann), Login{PostgreSQL, "pg1", r.f.db, name})
 		if err != nil {
 			t.Fatal(err)
 		}

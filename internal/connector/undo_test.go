@@ -201,7 +201,7 @@ func TestUpdatingAConnectionMovesIt(t *testing.T) {
 		if _, err := r.enter(who, r.conn("renamed")); !az.Is(err, az.Forbidden) {
 			t.Errorf("the first database still lets in: %v", err)
 		}
-		if b, err := r.Authorize(t.Context(), who, "pg1", second, r.conn("renamed")); err != nil || b.Database != second {
+		if b, err := r.Authorize(t.Context(), who, Login{PostgreSQL, "pg1", second, r.conn("renamed")}); err != nil || b.Database != second {
 			t.Errorf("the second database: %v", err)
 		}
 		conn, err := r.f.connect(t.Context(), first)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -60,7 +61,8 @@ type Gate struct {
 	counts   counters
 	small    *bufferPool
 	large    *bufferPool
-	park     *parker // nil where the system cannot wait for many sockets at once
+	hmac     [32]byte // makes password fingerprints in warm keys useless elsewhere
+	park     *parker  // nil where the system cannot wait for many sockets at once
 
 	ctx  context.Context // ends with Shutdown; parent of every handshake
 	stop context.CancelFunc
@@ -85,6 +87,7 @@ func New(o Options) (*Gate, error) {
 		listeners: map[net.Listener]struct{}{}, handshakes: map[net.Conn]struct{}{},
 		sources: map[netip.Addr]int{}, sessions: map[string]*live{}}
 	g.counts = newCounters(o.Metrics, o.Protocol, g)
+	_, _ = rand.Read(g.hmac[:]) // never fails: crypto/rand crashes the program instead
 	var err error
 	if g.park, err = newParker(); err != nil {
 		return nil, err

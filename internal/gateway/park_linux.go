@@ -139,7 +139,7 @@ func (k *parker) loop() {
 // fdOf returns the descriptor under c. It stays valid while the caller keeps c
 // open, which a parked session does.
 func fdOf(c net.Conn) (int, error) {
-	sc, ok := base(c).(syscall.Conn)
+	sc, ok := Bottom(c).(syscall.Conn)
 	if !ok {
 		return 0, errors.New("not a socket")
 	}

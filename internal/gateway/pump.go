@@ -303,9 +303,9 @@ func (p *Pump) exit(change func()) {
 
 func (p *Pump) finish(reason Reason, clean bool) {
 	if reason == ClientLeft || reason == ClientLost {
-		_ = base(p.Client).Close() // nobody reads a TLS farewell
+		_ = Bottom(p.Client).Close() // nobody reads a TLS farewell
 	} else {
-		t := time.AfterFunc(lastWriteWait, func() { _ = base(p.Client).Close() }) // crypto/tls would take five seconds
+		t := time.AfterFunc(lastWriteWait, func() { _ = Bottom(p.Client).Close() }) // crypto/tls would take five seconds
 		_ = p.Client.Close()
 		t.Stop()
 	}
@@ -370,8 +370,8 @@ func (p *Pump) end(why Reason) {
 
 // closeNow drops the sockets, for a shutdown that has no more time.
 func (p *Pump) closeNow() {
-	_ = base(p.Client).Close()
-	_ = base(p.Backend).Close()
+	_ = Bottom(p.Client).Close()
+	_ = Bottom(p.Backend).Close()
 }
 
 // past is a deadline that interrupts what is waiting.

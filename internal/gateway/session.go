@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
 
@@ -180,15 +179,4 @@ func (g *Gate) Recheck(ctx context.Context, check func(context.Context, Session)
 	close(work)
 	workers.Wait()
 	return ended
-}
-
-// base returns the socket under wrappers such as TLS.
-func base(c net.Conn) net.Conn {
-	for {
-		w, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return c
-		}
-		c = w.NetConn()
-	}
 }

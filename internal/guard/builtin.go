@@ -15,6 +15,8 @@ const (
 	RoleSecretsUser        = "4633458b-17de-408a-b874-0445c86b69e6"
 	RoleSecretsOfficer     = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
 	RolePostgresLogin      = "6d3a9f0e-2f0b-4c58-9a5e-5b1f4d2c7e10" // ours: Azure has none
+	RoleMySQLLogin         = "15d95083-80ef-416f-9d17-4a8687b462dc" // ours
+	RoleSQLLogin           = "88524f85-3be5-4316-807f-05d7df982005" // ours
 	RoleBlobOwner          = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 	RoleBlobContributor    = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
 	RoleBlobReader         = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
@@ -24,6 +26,9 @@ const (
 	RoleTableReader        = "76199698-9eea-4c19-bc75-cec21354c6b6"
 	RoleCosmosContributor  = "5bd9cd88-fe45-4216-938b-f97437e15450"
 	ActionPostgresLogin    = "Microsoft.DBforPostgreSQL/flexibleServers/login/action"
+	ActionMySQLLogin       = "Microsoft.DBforMySQL/flexibleServers/login/action"
+	ActionSQLLogin         = "Microsoft.Sql/servers/login/action"
+	ActionRedisLogin       = "Microsoft.Cache/redis/login/action" // decided by data access policies
 	ActionVaultSecretsRoot = "Microsoft.KeyVault/vaults/secrets/"
 )
 
@@ -72,5 +77,9 @@ func BuiltIn() []*Role {
 				"Microsoft.Web/serverFarms/read", "Microsoft.Web/sites/*", "Microsoft.ServiceLinker/linkers/*")}),
 		role(RolePostgresLogin, "PostgreSQL Login", "Log in to databases of a PostgreSQL server through the gateway. What the session may do there is for the database's own grants.",
 			Permission{DataActions: []string{ActionPostgresLogin}}),
+		role(RoleMySQLLogin, "MySQL Login", "Log in to a MySQL server through the gateway. What the session may do there is for the server's own grants.",
+			Permission{DataActions: []string{ActionMySQLLogin}}),
+		role(RoleSQLLogin, "SQL Server Login", "Log in to a SQL server through the gateway. What the session may do there is for the server's own grants.",
+			Permission{DataActions: []string{ActionSQLLogin}}),
 	}, append(vaultRoles(role, with, vaultReads), targetRoles(role, with)...)...)
 }

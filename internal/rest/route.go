@@ -30,7 +30,9 @@ const (
 	ARM        Audience = "arm"
 	Vault      Audience = "vault"
 	Graph      Audience = "graph"
-	PostgreSQL Audience = "postgres"
+	PostgreSQL Audience = "postgres" // MySQL's, too: Azure has one resource for both
+	SQL        Audience = "sql"
+	Redis      Audience = "redis"
 )
 
 // Token admits callers with a valid token for an audience.

@@ -31,6 +31,12 @@ type Config struct {
 	// PG is where the PostgreSQL gateway listens. Default 127.0.0.1:15432;
 	// "off" for none.
 	PG string `toml:"pg"`
+	// MySQL, TDS and Redis are where the other gateways listen. Defaults
+	// 127.0.0.1:13306, :11433 and :16380; "off" for none. A default that is
+	// taken gives way to a free port.
+	MySQL string `toml:"mysql"`
+	TDS   string `toml:"tds"`
+	Redis string `toml:"redis"`
 	// Admin is where /metrics is served; loopback only. Default 127.0.0.1:0,
 	// a free port, told by plane.json.
 	Admin string `toml:"admin"`

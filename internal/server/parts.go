@@ -174,17 +174,14 @@ func federationRoots(file string) (*x509.CertPool, error) {
 // gatewayEndpoint says where an app reaches a server through the gateway: by
 // name where names resolve, else at this machine's address, which the
 // gateway's certificate names too.
-func (s *Server) gatewayEndpoint(server string) (host string, port int) {
-	addr := s.listens["pg"]
-	if addr == "" {
-		addr = s.cfg.PG
-	}
-	ip, p, err := net.SplitHostPort(addr)
+func (s *Server) gatewayEndpoint(kind connector.Kind, server string) (host string, port int) {
+	at := places[kind]
+	host = s.names.Of(at.surface, server)
+	ip, p, err := net.SplitHostPort(s.listens[at.door])
 	if err != nil {
-		return s.names.Of(az.SurfacePostgres, server), 5432
+		return host, at.port
 	}
 	port, _ = strconv.Atoi(p)
-	host = s.names.Of(az.SurfacePostgres, server)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if _, err := net.DefaultResolver.LookupHost(ctx, host); err == nil {
@@ -194,4 +191,17 @@ func (s *Server) gatewayEndpoint(server string) (host string, port int) {
 		return host, port
 	}
 	return ip, port
+}
+
+// places are where the servers of a kind are found: the names, the door, and
+// the port that clients think of where no door is open.
+var places = map[connector.Kind]struct {
+	surface az.Surface
+	door    string
+	port    int
+}{
+	connector.PostgreSQL: {az.SurfacePostgres, "pg", 5432},
+	connector.MySQL:      {az.SurfaceMySQL, "mysql", 3306},
+	connector.SQLServer:  {az.SurfaceSQL, "tds", 1433},
+	connector.Redis:      {az.SurfaceRedis, "redis", 6380},
 }

@@ -16,7 +16,7 @@ func TestResealOwn(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	ctx := context.Background()
-	s, err := Start(ctx, Config{Data: dir, Listen: "127.0.0.1:0", PG: "off", Hosts: "off", IMDS: "off"})
+	s, err := Start(ctx, Config{Data: dir, Listen: "127.0.0.1:0", PG: "off", MySQL: "off", TDS: "off", Redis: "off", Hosts: "off", IMDS: "off"})
 	if err != nil {
 		t.Fatal(err)
 	}

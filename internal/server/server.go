@@ -238,7 +238,7 @@ func (s *Server) Plane() client.Plane {
 		SubscriptionID: n.Subscription, ChallengeTenant: n.ChallengeTenant, Authority: n.Origin(az.SurfaceLogin),
 		ResourceManager: n.Origin(az.SurfaceManagement), Graph: n.Origin(az.SurfaceGraph), Portal: n.Origin(az.SurfacePortal),
 		Suffixes: suffixes(n), CAFile: s.caFile(), CABundle: s.caBundle(), AzureNames: s.cfg.AzureNames,
-		Gateways: map[string]string{"pg": s.listens["pg"], "mysql": "", "tds": "", "redis": ""},
+		Gateways: map[string]string{"pg": s.listens["pg"], "mysql": s.listens["mysql"], "tds": s.listens["tds"], "redis": s.listens["redis"]},
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
-	"github.com/hawser/hawser/internal/gateway/pg"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -42,7 +41,7 @@ func (d *doubt) over(now time.Time) bool { return !d.since.IsZero() && now.Sub(d
 
 // recheck looks at the open sessions again after every change that may have
 // taken somebody's right, so that a revocation ends them within a second.
-func (s *Server) recheck(run context.Context, g *pg.Gateway) {
+func (s *Server) recheck(run context.Context, g *gateway.Gate, ask gateway.Authorize) {
 	bell := make(chan struct{}, 1)
 	s.store.Listen(func(changes []store.Change) {
 		for _, c := range changes {
@@ -57,11 +56,11 @@ func (s *Server) recheck(run context.Context, g *pg.Gateway) {
 			return
 		}
 	})
-	s.work.Go(func() { s.keepWatch(run, g, bell) })
+	s.work.Go(func() { s.keepWatch(run, g, ask, bell) })
 }
 
 // keepWatch is the loop behind recheck.
-func (s *Server) keepWatch(run context.Context, g *pg.Gateway, bell <-chan struct{}) {
+func (s *Server) keepWatch(run context.Context, g *gateway.Gate, ask gateway.Authorize, bell <-chan struct{}) {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	var unsure doubt
@@ -86,15 +85,15 @@ func (s *Server) keepWatch(run context.Context, g *pg.Gateway, bell <-chan struc
 			unsure.note(false, now)
 		case due || !unsure.since.IsZero() || now.Sub(last) >= recheckEvery:
 			due, last = false, now
-			unsure.note(s.examine(run, g, unsure.over(now)), now)
+			unsure.note(s.examine(run, g, ask, unsure.over(now)), now)
 		}
 	}
 }
 
 // examine asks about every open session and reports whether there was an
 // answer for each. Those without one end only when patience is at an end.
-func (s *Server) examine(run context.Context, g *pg.Gateway, impatient bool) (sure bool) {
-	still := gateway.Authorize(s.authorizePostgres).Still()
+func (s *Server) examine(run context.Context, g *gateway.Gate, ask gateway.Authorize, impatient bool) (sure bool) {
+	still := ask.Still()
 	var without atomic.Bool
 	g.Recheck(run, func(ctx context.Context, session gateway.Session) error {
 		err := still(ctx, session)

@@ -16,7 +16,7 @@ func TestDeepDataDirectory(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Start(context.Background(), Config{Data: dir, Listen: "127.0.0.1:0", PG: "off", Hosts: "off", IMDS: "off"})
+	s, err := Start(context.Background(), Config{Data: dir, Listen: "127.0.0.1:0", PG: "off", MySQL: "off", TDS: "off", Redis: "off", Hosts: "off", IMDS: "off"})
 	if err != nil {
 		t.Fatal(err)
 	}

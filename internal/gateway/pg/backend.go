@@ -3,18 +3,13 @@ package pg
 import (
 	"bufio"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,17 +31,14 @@ const (
 
 // backend is a logged-in connection to a real server.
 type backend struct {
+	gateway.Waiting
 	conn   net.Conn
 	tls    *tls.Config // for cancel requests
 	pid    uint32
 	secret []byte
 	status []byte // ParameterStatus messages, as they stand now
-	key    string // of the pool
-	server string
 	id     az.ID  // of the server
 	user   string // its role
-	epoch  uint64 // of the pool, for Forget
-	idleAt time.Time
 
 	mu       sync.Mutex // held while a cancel request is on its way
 	released bool       // no client has it: nothing may be cancelled any more
@@ -68,54 +60,32 @@ func baseConfig() (*pgconn.Config, error) {
 	return c, nil
 }
 
-// dial opens the socket to addr: host:port or the path of a Unix socket.
-func dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}}
-	network := "tcp"
-	if filepath.IsAbs(addr) {
-		network = "unix"
-	}
-	c, err := d.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	return gateway.Quick(c), nil
-}
-
 // reach returns a warm connection for the grant or logs in to a new one.
 func (g *Gateway) reach(ctx context.Context, who az.Principal, grant gateway.Grant, s *startup) (*backend, error) {
-	key, server := g.poolKey(who, grant, s), grant.Server.Key()
+	key, server := g.WarmKey(who, grant, s.key()), grant.Server.Key()
 	for {
-		b := g.pool.take(key)
-		if b == nil {
+		b, ok := g.pool.Take(key)
+		if !ok {
 			break
 		}
-		if alive(b.conn) {
+		b.released = false
+		if b.alive() {
 			return b, nil
 		}
-		b.close()
+		b.Close()
 	}
-	epoch := g.pool.epochOf(server)
+	epoch := g.pool.Epoch(server)
 	b, err := g.connect(ctx, grant, s)
 	var pe *pgconn.PgError
-	if errors.As(err, &pe) && pe.Code == tooManyConnections && g.pool.drop(server) > 0 {
+	if errors.As(err, &pe) && pe.Code == tooManyConnections && g.pool.Drop(server) > 0 {
 		b, err = g.connect(ctx, grant, s) // our own idle ones were in the way
 	}
 	if err != nil {
 		return nil, backendRefusal(err)
 	}
-	b.key, b.server, b.epoch, b.id, b.user = key, server, epoch, grant.Server, grant.User
+	b.Waiting = gateway.Waiting{Key: key, Server: server, Epoch: epoch}
+	b.id, b.user = grant.Server, grant.User
 	return b, nil
-}
-
-// poolKey tells apart what must not be mixed. The password is in it, as a
-// fingerprint, so that a rotated one can't be bypassed by an old connection.
-// So is the principal: DISCARD ALL leaves what extensions and languages keep
-// (open dblinks, plpython's GD), and the members of a group share a role.
-func (g *Gateway) poolKey(who az.Principal, grant gateway.Grant, s *startup) string {
-	mac := hmac.New(sha256.New, g.hmac[:])
-	mac.Write([]byte(grant.Password.Reveal()))
-	return strings.Join([]string{who.ObjectID, grant.Server.Key(), grant.Addr, grant.User, grant.Database, string(mac.Sum(nil)), s.key()}, "\x00")
 }
 
 // connect logs in to the server the grant names.
@@ -124,7 +94,7 @@ func (g *Gateway) connect(ctx context.Context, grant gateway.Grant, s *startup) 
 	c.Host, c.Port = "backend", 5432 // only names for DialFunc, which knows the address
 	c.User, c.Password, c.Database = grant.User, grant.Password.Reveal(), grant.Database
 	c.TLSConfig, c.RuntimeParams = grant.TLS, s.params
-	c.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, grant.Addr) }
+	c.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return gateway.Dial(ctx, grant.Addr) }
 	c.RequireAuth = "scram-sha-256,md5,none"
 	if grant.TLS != nil {
 		c.RequireAuth += ",password" // never in clear over a plain connection
@@ -249,20 +219,27 @@ func readAny(r *bufio.Reader) (kind byte, body []byte, err error) {
 	return kind, body, err
 }
 
-// close says goodbye and drops the connection.
-func (b *backend) close() {
+// alive reports whether an idle connection is still good; where there is no way
+// to look, the server is asked.
+func (b *backend) alive() bool {
+	silent, known := gateway.Silent(b.conn)
+	return silent || !known && b.reset(false) == nil
+}
+
+// Close says goodbye and drops the connection.
+func (b *backend) Close() {
 	_ = b.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = b.conn.Write([]byte{'X', 0, 0, 0, 4})
-	_ = bottom(b.conn).Close()
+	_ = gateway.Bottom(b.conn).Close()
 }
 
 // end is close for a session that must not go on: it reports whether the
 // server's process has ended, for which it waits a moment.
 func (b *backend) end() bool {
-	defer func() { _ = bottom(b.conn).Close() }()
+	defer func() { _ = gateway.Bottom(b.conn).Close() }()
 	_ = b.conn.SetDeadline(time.Now().Add(stubbornWait))
 	_, _ = b.conn.Write([]byte{'X', 0, 0, 0, 4})
-	_, err := io.Copy(io.Discard, bottom(b.conn)) // whatever it still says, until its end
+	_, err := io.Copy(io.Discard, gateway.Bottom(b.conn)) // whatever it still says, until its end
 	var ne net.Error
 	return !errors.As(err, &ne) || !ne.Timeout()
 }
@@ -277,7 +254,7 @@ func (b *backend) cancel(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelWait)
 	defer cancel()
-	to := bottom(b.conn).RemoteAddr() // the very server, whatever its name means by now
+	to := gateway.Bottom(b.conn).RemoteAddr() // the very server, whatever its name means by now
 	var d net.Dialer
 	c, err := d.DialContext(ctx, to.Network(), to.String())
 	if err != nil {
@@ -315,32 +292,4 @@ func startTLS(ctx context.Context, c net.Conn, conf *tls.Config) (net.Conn, erro
 	}
 	t := tls.Client(c, conf)
 	return t, t.HandshakeContext(ctx)
-}
-
-// BackendTLS returns the TLS configuration for libpq's sslmode: nil for
-// disable; require trusts any certificate, as libpq does without a root file;
-// verify-ca checks the chain against roots (nil: the system's), verify-full
-// the host name too.
-func BackendTLS(mode, host string, roots *x509.CertPool) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: roots}
-	switch mode {
-	case "disable":
-		return nil, nil
-	case "require":
-		c.InsecureSkipVerify = true
-	case "verify-ca":
-		c.InsecureSkipVerify = true // the name only: VerifyConnection checks the chain
-		c.VerifyConnection = func(s tls.ConnectionState) error {
-			opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-			for _, cert := range s.PeerCertificates[1:] {
-				opts.Intermediates.AddCert(cert)
-			}
-			_, err := s.PeerCertificates[0].Verify(opts)
-			return err
-		}
-	case "verify-full":
-	default:
-		return nil, fmt.Errorf("unknown sslmode %q: use disable, require, verify-ca or verify-full", mode)
-	}
-	return c, nil
 }

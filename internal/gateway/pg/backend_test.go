@@ -46,7 +46,7 @@ func TestBackendOverTLS(t *testing.T) {
 		{"verify-full", "elsewhere", roots, false},
 		{"verify-full", "localhost", d2.pool, false},
 	} {
-		conf, err := pg.BackendTLS(c.mode, c.host, c.roots)
+		conf, err := gateway.BackendTLS(c.mode, c.host, c.roots)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestBackendOverTLS(t *testing.T) {
 		}
 		closeConn(conn)
 	}
-	if _, err := pg.BackendTLS("prefer", "x", nil); err == nil {
+	if _, err := gateway.BackendTLS("prefer", "x", nil); err == nil {
 		t.Error("prefer is no way to keep a password")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway"
 )
 
 // FuzzStartup checks that whatever passes is one user, one database, allowed
@@ -31,7 +32,7 @@ func FuzzStartup(f *testing.F) {
 			}
 			return
 		}
-		if s.user == "" || s.database == "" || s.server != "" && !isServerName(s.server) {
+		if s.user == "" || s.database == "" || s.server != "" && !gateway.IsServerName(s.server) {
 			t.Fatalf("let in %+v", s)
 		}
 		for name, value := range s.params {

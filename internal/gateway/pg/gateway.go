@@ -2,14 +2,12 @@ package pg
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,11 +25,11 @@ type Config struct {
 	Domain string // what follows <server>. in host names: postgres.D
 	OAuth  OAuth
 	Limits gateway.Limits
-	Warm   Warm
+	Warm   gateway.Warm
 	// Terminate ends a backend process whose session lost its right and which
 	// a cancel request and a closed connection did not end: code in the server
 	// can catch the one and does not look at the other. Nil for no such means.
-	Terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
+	Terminate func(ctx context.Context, server az.ID, user string, pid uint64) error
 	// Repair is called when a server refuses a role's password, which any
 	// session of the role can have changed: after it, the login is authorised
 	// and tried once more. Nil for no such means.
@@ -49,14 +47,6 @@ type OAuth struct {
 	Scope     string
 }
 
-// Warm bounds the backend connections kept for the next login. A zero field
-// takes the default named beside it; a negative PerKey keeps none.
-type Warm struct {
-	PerKey int           // 32 for one principal, role, database and set of startup parameters
-	Total  int           // 256
-	Idle   time.Duration // 60 s
-}
-
 // Gateway is a PostgreSQL gateway. The embedded Gate has Sessions, Recheck and
 // End.
 type Gateway struct {
@@ -68,10 +58,9 @@ type Gateway struct {
 	log    *slog.Logger
 	clock  az.Clock
 	base   *pgconn.Config // never changed; copied for each login to a backend
-	hmac   [32]byte       // makes password fingerprints in pool keys useless elsewhere
-	pool   *pool
+	pool   *gateway.Pool[*backend]
 
-	terminate func(ctx context.Context, server az.ID, user string, pid uint32) error
+	terminate func(ctx context.Context, server az.ID, user string, pid uint64) error
 	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
@@ -94,8 +83,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), oauth: c.OAuth,
-		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4), pool: newPool(c.Warm), keys: map[uint32]*session{}}
-	_, _ = rand.Read(g.hmac[:]) // never fails: crypto/rand crashes the program instead
+		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4), pool: gateway.NewPool[*backend](c.Warm), keys: map[uint32]*session{}}
 	return g, nil
 }
 
@@ -118,11 +106,11 @@ func (g *Gateway) Serve(l net.Listener) error { return g.Gate.Serve(l, g.accept)
 // Shutdown ends every session in order and closes the warm connections.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.Gate.Shutdown(ctx)
-	g.pool.close()
+	g.pool.Close()
 	g.recycling.Wait()
 }
 
 // Forget closes the warm connections to a server, and lets none that is in use
 // now become warm: call it when the server's address, credentials or roles
 // change.
-func (g *Gateway) Forget(server az.ID) { g.pool.forget(server.Key()) }
+func (g *Gateway) Forget(server az.ID) { g.pool.Forget(server.Key()) }

@@ -3,9 +3,7 @@ package pg
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -13,19 +11,6 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 )
-
-// refusalWait bounds the writing of a refusal.
-const refusalWait = time.Second
-
-// What a client that sent too much may still send before it is cut off.
-const (
-	lingerWait  = 250 * time.Millisecond
-	lingerBytes = 1 << 20
-)
-
-// admitTries is how often a login may be overtaken by changes of rights before
-// the client is told to try again.
-const admitTries = 5
 
 // accept is one connection from its first byte to its session's start.
 func (g *Gateway) accept(ctx context.Context, raw net.Conn) {
@@ -49,12 +34,12 @@ func (g *Gateway) accept(ctx context.Context, raw net.Conn) {
 
 // turnAway tells the client why, if it is still there, and closes.
 func (g *Gateway) turnAway(c net.Conn, s *startup, who az.Principal, err error) {
-	defer closeSoon(c)
 	user, database := "", ""
 	if s != nil {
 		user, database = s.user, s.database
 	}
 	if gone(err) {
+		defer gateway.CloseSoon(c)
 		g.Refused("gone") // psql without a password leaves when asked for one
 		g.log.Debug("a client left during login", "peer", c.RemoteAddr(), "user", user, "error", err)
 		return
@@ -67,32 +52,13 @@ func (g *Gateway) turnAway(c net.Conn, s *startup, who az.Principal, err error) 
 	g.Refused(reason)
 	g.log.Info("login refused", "peer", c.RemoteAddr(), "user", user, "database", database,
 		"principal", who.ObjectID, "sqlstate", r.code, "message", r.message, "cause", r.cause)
-	_ = c.SetWriteDeadline(time.Now().Add(refusalWait))
-	if _, err := c.Write(r.encode()); err == nil && r.unread {
-		// Closing with bytes unread resets the connection, and the client would
-		// never see the refusal.
-		_ = c.SetReadDeadline(time.Now().Add(lingerWait))
-		_, _ = io.CopyN(io.Discard, c, lingerBytes)
-	}
+	gateway.Refuse(c, r.encode(), r.unread)
 }
 
 // gone reports whether there is nobody left to tell.
 func gone(err error) bool {
 	var r *refusal
-	var e *az.Error
-	if errors.As(err, &r) || errors.As(err, &e) {
-		return false // a lost store is a network's error, too, but not the client's
-	}
-	var ne net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &ne)
-}
-
-// closeSoon closes with TLS's farewell, which must not take the five seconds
-// that crypto/tls would give it.
-func closeSoon(c net.Conn) {
-	t := time.AfterFunc(refusalWait, func() { _ = bottom(c).Close() })
-	_ = c.Close()
-	t.Stop()
+	return !errors.As(err, &r) && gateway.Gone(err)
 }
 
 // authenticate reads what the client wants and who it is.
@@ -151,15 +117,15 @@ func (g *Gateway) open(ctx context.Context, c net.Conn, s *startup, who az.Princ
 		return err
 	}
 	ses := newSession(g, scribed(c, info.Grant), b)
-	if err := g.admit(ctx, ses, info, generation); err != nil {
-		b.close()
+	if err := g.AdmitAgain(ctx, info, &ses.pump, generation, g.rules.Authorize); err != nil {
+		b.Close()
 		return err
 	}
 	greeting := g.register(ses, s)
 	if _, err := c.Write(greeting); err != nil {
 		g.unregister(ses)
 		g.Drop(&ses.pump)
-		b.close()
+		b.Close()
 		return err
 	}
 	g.Start(&ses.pump)
@@ -179,22 +145,6 @@ func (g *Gateway) repaired(ctx context.Context, grant gateway.Grant, err error) 
 	}
 	g.log.Warn("a role's password at its server was another one; it was set again", "server", grant.Server.Name(), "user", grant.User)
 	return true
-}
-
-// admit enters the session, authorising again when rights changed meanwhile.
-func (g *Gateway) admit(ctx context.Context, ses *session, info gateway.Session, generation uint64) error {
-	still := g.rules.Authorize.Still()
-	for range admitTries {
-		err := g.Admit(ctx, info, &ses.pump, generation)
-		if !errors.Is(err, gateway.ErrStale) {
-			return err
-		}
-		generation = g.Generation()
-		if err := still(ctx, info); err != nil {
-			return err
-		}
-	}
-	return gateway.ErrStale
 }
 
 // greeting is everything from AuthenticationOk to ReadyForQuery, in one write.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+
+	"github.com/hawser/hawser/internal/gateway"
 )
 
 // alpn is PostgreSQL's protocol name in TLS; direct TLS must offer it so that
@@ -27,7 +29,7 @@ func (g *Gateway) negotiate(ctx context.Context, raw net.Conn) (net.Conn, []byte
 			return raw, nil, err
 		}
 		if head[0] == recordTypeHandshake && !askedGSS {
-			return g.secure(ctx, &replayed{Conn: raw, head: head[:n]}, true)
+			return g.secure(ctx, &gateway.Replayed{Conn: raw, Head: head[:n]}, true)
 		}
 		length, code := binary.BigEndian.Uint32(head[:4]), binary.BigEndian.Uint32(head[4:8])
 		asks := length == 8 && (code == codeSSL || code == codeGSS)
@@ -75,7 +77,7 @@ func (errHandshake) Temporary() bool { return false }
 // plain reads the startup message of a client without TLS, only to name in
 // the refusal what it wanted; a cancel request is served.
 func (g *Gateway) plain(ctx context.Context, raw net.Conn, head []byte) (net.Conn, []byte, error) {
-	body, err := g.startupBody(ctx, &replayed{Conn: raw, head: head}, nil)
+	body, err := g.startupBody(ctx, &gateway.Replayed{Conn: raw, Head: head}, nil)
 	if err != nil || body == nil {
 		return raw, nil, err
 	}
@@ -120,7 +122,7 @@ func (g *Gateway) nameByHost(c net.Conn, s *startup) error {
 	if !ok {
 		return errStartup(invalidAuthorization, "no encryption")
 	}
-	server, err := hostServer(t.ConnectionState().ServerName, g.domain)
+	server, err := gateway.ServerOfHost(t.ConnectionState().ServerName, g.domain)
 	if err != nil {
 		return errStartup(invalidAuthorization, "%v", err)
 	}
@@ -128,41 +130,4 @@ func (g *Gateway) nameByHost(c net.Conn, s *startup) error {
 		return nil
 	}
 	return s.name(server)
-}
-
-// replayed is a connection some of whose bytes have been read.
-type replayed struct {
-	net.Conn
-	head []byte
-}
-
-func (r *replayed) Read(p []byte) (int, error) {
-	if len(r.head) > 0 {
-		n := copy(p, r.head)
-		r.head = r.head[n:]
-		return n, nil
-	}
-	return r.Conn.Read(p)
-}
-
-// NetConn returns what is below, for those who need the socket.
-func (r *replayed) NetConn() net.Conn { return r.Conn }
-
-// CloseWrite passes a half-close on.
-func (r *replayed) CloseWrite() error {
-	if w, ok := r.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return net.ErrClosed
-}
-
-// bottom returns the socket under TLS.
-func bottom(c net.Conn) net.Conn {
-	for {
-		w, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return c
-		}
-		c = w.NetConn()
-	}
 }

@@ -164,8 +164,8 @@ func (s *session) finished(why gateway.Reason, clean bool) {
 		go s.g.endBackend(s.b) // ends by its own deadlines
 		return
 	}
-	if !clean || s.odd || !s.down.atBorder() || !s.g.pool.room(s.b) {
-		s.b.close()
+	if !clean || s.odd || !s.down.atBorder() || !s.g.pool.Room(s.b) {
+		s.b.Close()
 		return
 	}
 	s.g.recycling.Add(1)
@@ -182,7 +182,7 @@ func (g *Gateway) endBackend(b *backend) {
 	defer func() { <-g.ending }()
 	ctx, cancel := context.WithTimeout(context.Background(), cancelWait)
 	defer cancel()
-	if err := g.terminate(ctx, b.id, b.user, b.pid); err != nil {
+	if err := g.terminate(ctx, b.id, b.user, uint64(b.pid)); err != nil {
 		g.log.Warn("cannot end the server's process of an ended session", "server", b.id.Name(), "user", b.user, "pid", b.pid, "error", err)
 	}
 }
@@ -195,11 +195,11 @@ func (g *Gateway) recycle(b *backend, inTransaction bool) {
 	b.mu.Unlock()
 	if err := b.reset(inTransaction); err != nil {
 		g.log.Debug("a backend connection is not reused", "error", err)
-		b.close()
+		b.Close()
 		return
 	}
-	if !g.pool.put(b) {
-		b.close()
+	if !g.pool.Put(b) {
+		b.Close()
 	}
 }
 

@@ -2,10 +2,11 @@ package pg
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hawser/hawser/internal/gateway"
 )
 
 // startup is what a client asked for, after everything that only the gateway
@@ -257,7 +258,7 @@ func splitOptions(s string) ([]string, error) {
 // name takes one naming of the server; another that differs is refused.
 func (s *startup) name(server string) error {
 	server = strings.ToLower(server)
-	if !isServerName(server) {
+	if !gateway.IsServerName(server) {
 		return errStartup(invalidAuthorization, "invalid server name in the connection settings")
 	}
 	if s.server != "" && s.server != server {
@@ -266,21 +267,6 @@ func (s *startup) name(server string) error {
 	}
 	s.server = server
 	return nil
-}
-
-// isServerName tells a server's name from the domain of a user name.
-// Azure's rule for flexible servers: 3 to 63 of a-z, 0-9 and -.
-func isServerName(s string) bool {
-	if s == "" || len(s) > 63 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return true
 }
 
 // maxName is NAMEDATALEN - 1. PostgreSQL cuts a longer name off, so what was
@@ -294,7 +280,7 @@ func (s *startup) settle(domain string) error {
 		if domain != "" {
 			suffix = strings.TrimSuffix(suffix, "."+domain)
 		}
-		if isServerName(suffix) {
+		if gateway.IsServerName(suffix) {
 			if err := s.name(suffix); err != nil {
 				return err
 			}
@@ -308,20 +294,6 @@ func (s *startup) settle(domain string) error {
 		return errStartup(invalidAuthorization, "user and database names have at most %d bytes", maxName)
 	}
 	return nil
-}
-
-// hostServer returns the server that a TLS host name means, "" for a host
-// name that means none, such as localhost.
-func hostServer(host, domain string) (string, error) {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	label, ok := strings.CutSuffix(host, "."+domain)
-	if domain == "" || !ok {
-		return "", nil
-	}
-	if !isServerName(label) {
-		return "", errors.New("no server has such a host name")
-	}
-	return label, nil
 }
 
 // key is a text that is equal for equal parameters.

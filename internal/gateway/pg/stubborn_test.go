@@ -31,7 +31,7 @@ func TestALostRightEndsWhatIgnoresACancel(t *testing.T) {
 		return len(r.Rows) > 0
 	}
 	d := open(t, func(c *pg.Config, _ *door) {
-		c.Terminate = func(ctx context.Context, _ az.ID, user string, pid uint32) error {
+		c.Terminate = func(ctx context.Context, _ az.ID, user string, pid uint64) error {
 			conn, err := pgconn.Connect(ctx, server.URL("postgres"))
 			if err != nil {
 				return err
