@@ -25,8 +25,11 @@ var ecosystems = []ecosystem{
 		if name == "msal" {
 			name = "msal_flows"
 		}
-		if name == "secrets" {
+		switch name {
+		case "secrets":
 			name = "secrets_all" // secrets is a module of Python's own
+		case "redis":
+			name = "redis_client" // and this one is the driver's
 		}
 		return append([]string{python, "python/" + name + ".py"}, args...)
 	}},

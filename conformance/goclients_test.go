@@ -40,6 +40,9 @@ var goClients = map[string]func(ctx context.Context, args []string) error{
 	"features": goFeatures,
 	"visit":    goVisit,
 	"msal":     goMSAL,
+	"mysql":    goMySQL,
+	"sql":      goSQL,
+	"redis":    goRedis,
 }
 
 func goClient(name string, args []string) int {
