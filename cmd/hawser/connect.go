@@ -19,8 +19,8 @@ import (
 const linkers = "/providers/Microsoft.ServiceLinker/linkers/"
 
 type connectFlags struct {
-	name, kind, database, identity, access, client, vault string
-	secret, dryRun                                        bool
+	name, kind, database, identity, access, client, vault, user, role string
+	secret, fromStdin, dryRun                                         bool
 }
 
 // targetKind is how a target's id goes on behind the group.
@@ -29,22 +29,52 @@ type targetKind struct{ account, child string }
 // targetKinds are the words of --type, which are az's.
 var targetKinds = map[string]targetKind{
 	"postgres-flexible": {typePostgres, "databases"},
-	"mysql-flexible":    {"Microsoft.DBforMySQL/flexibleServers", "databases"},
-	"sql":               {"Microsoft.Sql/servers", "databases"},
-	"cosmos-sql":        {"Microsoft.DocumentDB/databaseAccounts", "sqlDatabases"},
-	"redis":             {"Microsoft.Cache/redis", "databases"},
-	"storage-blob":      {"Microsoft.Storage/storageAccounts", "blobServices"},
-	"storage-queue":     {"Microsoft.Storage/storageAccounts", "queueServices"},
-	"storage-table":     {"Microsoft.Storage/storageAccounts", "tableServices"},
-	"storage-file":      {"Microsoft.Storage/storageAccounts", "fileServices"},
+	"mysql-flexible":    {typeMySQL, "databases"},
+	"sql":               {typeSQL, "databases"},
+	"cosmos-sql":        {typeCosmos, "sqlDatabases"},
+	"redis":             {typeRedis, "databases"},
+	"storage-blob":      {typeStorage, "blobServices"},
+	"storage-queue":     {typeStorage, "queueServices"},
+	"storage-table":     {typeStorage, "tableServices"},
+	"storage-file":      {typeStorage, "fileServices"},
 	"keyvault":          {typeVault, ""},
 }
 
+func targetWords() []string { return slices.Sorted(maps.Keys(targetKinds)) }
+
+// kindOfTarget says what a target is where --type does not.
+func kindOfTarget(ctx context.Context, c *client.Client, name string) (string, error) {
+	types := []string{typePostgres, typeMySQL, typeSQL, typeRedis, typeVault, typeCosmos, typeStorage}
+	found, err := typesOf(ctx, c, name, types)
+	if err != nil {
+		return "", err
+	}
+	var words []string
+	for _, w := range targetWords() {
+		if slices.Contains(found, targetKinds[w].account) {
+			words = append(words, w)
+		}
+	}
+	switch len(words) {
+	case 0:
+		return "", fmt.Errorf("there is no server, vault or account %q to connect to; attach or create it, or check its name", name)
+	case 1:
+		return words[0], nil
+	}
+	return "", usageError{fmt.Errorf("%q can be several things; say which with --type: %s", last(name), strings.Join(words, ", "))}
+}
+
 // targetOf is the id of what a connection leads to.
-func targetOf(ctx context.Context, c *client.Client, name string, f connectFlags) (string, error) {
+func targetOf(ctx context.Context, c *client.Client, name string, f *connectFlags) (string, error) {
+	if f.kind == "" {
+		var err error
+		if f.kind, err = kindOfTarget(ctx, c, name); err != nil {
+			return "", err
+		}
+	}
 	k, ok := targetKinds[f.kind]
 	if !ok {
-		return "", usageError{fmt.Errorf("--type %q is not served; use one of %s", f.kind, strings.Join(slices.Sorted(maps.Keys(targetKinds)), ", "))}
+		return "", usageError{fmt.Errorf("--type %q is not served; use one of %s", f.kind, strings.Join(targetWords(), ", "))}
 	}
 	account := id(c, k.account, name)
 	switch {
@@ -63,10 +93,15 @@ func (a *cli) connectCommand() *cobra.Command {
 	var f connectFlags
 	cmd := &cobra.Command{
 		Use: "connect APP TARGET", Short: "Connect an app to a database, vault or store without a password", Args: cobra.ExactArgs(2),
-		Long: "Connect an app to a target: its identity is switched on, a database role or role assignment of its own\ngives exactly the access asked for, and the settings that client libraries read are set. It is safe to repeat.",
+		Long: "Connect an app to a target: its identity is switched on, a database role, access policy or role assignment\nof its own gives exactly the access asked for, and the settings that client libraries read are set.\nIt is safe to repeat. What TARGET is, is found out by its name; --type says it where that is not enough.\n\n" +
+			"With --secret the settings hold the login --user and the password from --password-stdin (a database),\nor the target's key (a cache, store or account); --vault puts them into a vault instead.",
 		Example: "  hawser connect web pg1 --database app --access write\n" +
 			"  hawser connect web pg1 --database app --client nodejs --dry-run\n" +
-			"  hawser connect web kv1 --type keyvault\n" +
+			"  hawser connect web my1 --database shop --access read --client python\n" +
+			"  hawser connect web sql1 --database shop --client go --identity shared\n" +
+			"  hawser connect web cache1 --access write --client nodejs\n" +
+			"  hawser connect web my1 --database shop --secret --user shop --password-stdin --vault kv1 --client nodejs < password.txt\n" +
+			"  hawser connect web kv1\n" +
 			"  hawser connect web files --type storage-blob --access read",
 		RunE: a.with(func(ctx context.Context, c *client.Client, args []string) error {
 			return a.connect(ctx, c, args[0], args[1], f)
@@ -75,8 +110,11 @@ func (a *cli) connectCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.database, "database", "", "the database (default: the server's only one)")
 	cmd.Flags().StringVar(&f.identity, "identity", "system", "system, or a user-assigned identity's name")
 	cmd.Flags().StringVar(&f.access, "access", "", "read, write or owner (default: write; read for a vault)")
-	cmd.Flags().StringVar(&f.kind, "type", "postgres-flexible", "what TARGET is: "+strings.Join(slices.Sorted(maps.Keys(targetKinds)), ", "))
-	cmd.Flags().BoolVar(&f.secret, "secret", false, "by the target's key instead of an identity, where it has keys")
+	cmd.Flags().StringVar(&f.kind, "type", "", "what TARGET is, if its name does not say: "+strings.Join(targetWords(), ", "))
+	cmd.Flags().BoolVar(&f.secret, "secret", false, "by a password or the target's key instead of an identity")
+	cmd.Flags().StringVar(&f.user, "user", "", "with --secret: the database's own login")
+	cmd.Flags().BoolVar(&f.fromStdin, "password-stdin", false, "with --secret: read that login's password from standard input")
+	cmd.Flags().StringVar(&f.role, "role", "", "name of the database role (default: aad_ and the connection's; SQL Server: the identity's)")
 	cmd.Flags().StringVar(&f.vault, "vault", "", "put secrets into this vault; the settings become references to it")
 	cmd.Flags().StringVar(&f.client, "client", "none", "form of the settings: none, go, nodejs, python, django, java, springBoot, dotnet, php, ruby")
 	cmd.Flags().StringVar(&f.name, "name", "", "name of the connection (default: the target's name)")
@@ -85,7 +123,10 @@ func (a *cli) connectCommand() *cobra.Command {
 }
 
 func (a *cli) connect(ctx context.Context, c *client.Client, app, target string, f connectFlags) error {
-	to, err := targetOf(ctx, c, target, f)
+	if !f.secret && (f.user != "" || f.fromStdin) {
+		return usageError{errors.New("--user and --password-stdin are for --secret; without it the app's identity logs in")}
+	}
+	to, err := targetOf(ctx, c, target, &f)
 	if err != nil {
 		return err
 	}
@@ -93,7 +134,9 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 	undo := func() error { return nil }
 	switch {
 	case f.secret:
-		auth = map[string]any{"authType": "secret"}
+		if auth, err = f.secretAuth(); err != nil {
+			return err
+		}
 	case f.identity != "system" && f.identity != "":
 		var r resource
 		if err := c.Get(ctx, id(c, typeIdentity, f.identity), &r); err != nil {
@@ -105,6 +148,9 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 			}
 		}
 		auth = map[string]any{"authType": "userAssignedIdentity", "clientId": r.text("clientId"), "subscriptionId": c.Plane().SubscriptionID}
+	}
+	if f.role != "" {
+		auth["userName"] = f.role
 	}
 	if f.name == "" {
 		f.name = strings.Map(func(r rune) rune {
@@ -143,6 +189,23 @@ func (a *cli) connect(ctx context.Context, c *client.Client, app, target string,
 		rows = append(rows, []string{x.Name, x.Value})
 	}
 	return a.show(map[string]any{"id": r.ID, "name": r.Name, "properties": r.Properties, "configurations": conf.Configurations}, []string{"SETTING", "VALUE"}, rows)
+}
+
+// secretAuth is the authInfo of --secret.
+func (f *connectFlags) secretAuth() (map[string]any, error) {
+	auth := map[string]any{"authType": "secret"}
+	if f.user != "" {
+		auth["name"] = f.user
+	}
+	if !f.fromStdin || f.dryRun { // nothing is done with a password in a dry run
+		return auth, nil
+	}
+	password, err := passwordFromStdin()
+	if err != nil {
+		return nil, err
+	}
+	auth["secretInfo"] = map[string]any{"secretType": "rawValue", "value": password}
+	return auth, nil
 }
 
 // ensureIdentity gives an app a user-assigned identity if it has not got it;
@@ -237,8 +300,36 @@ func (a *cli) connectionCommand() *cobra.Command {
 			return c.Delete(ctx, id(c, typeSite, args[0])+linkers+args[1])
 		}),
 	}
-	cmd.AddCommand(list, validate, del)
+	rotate := &cobra.Command{
+		Use: "rotate APP NAME", Short: "Change the backend password of a connection's role now; the app and its sessions notice nothing", Args: cobra.ExactArgs(2),
+		Long:    "Change the backend password of a connection's role now. Only the plane knows it, and it is changed on a schedule\nanyway: the app logs in with its identity's token as before, and open sessions go on.",
+		Example: "  hawser connection rotate web my1",
+		RunE:    a.with(a.connectionRotate),
+	}
+	cmd.AddCommand(list, validate, rotate, del)
 	return cmd
+}
+
+func (a *cli) connectionRotate(ctx context.Context, c *client.Client, args []string) error {
+	var r struct {
+		Properties struct {
+			Hawser struct {
+				Role string `json:"role"`
+				User string `json:"user"`
+			} `json:"hawser"`
+		} `json:"properties"`
+	}
+	if err := c.Get(ctx, id(c, typeSite, args[0])+linkers+args[1], &r); err != nil {
+		return err
+	}
+	made := r.Properties.Hawser
+	if made.Role == "" {
+		return fmt.Errorf("the connection %s has no backend password of the plane's: it goes by a secret of yours, or to a target that has none", args[1])
+	}
+	if err := c.Action(ctx, made.Role, "rotate", nil, nil); err != nil {
+		return err
+	}
+	return a.fields(map[string]any{"connection": args[1], "role": made.User, "rotated": true}, "connection", args[1], "role", made.User, "rotated", "yes")
 }
 
 func (a *cli) connectionValidate(ctx context.Context, c *client.Client, args []string) error {

@@ -72,11 +72,12 @@ func examine(ctx context.Context, c *client.Client) []finding {
 		// The names are unknown here, so dial the listener as the proxy of hawser run does.
 		add("hawser run (proxy)", "adfs discovery by way of the listener", fetch(ctx, roots, p.Listen, "https://"+hostOf(p.Authority)+"/adfs/.well-known/openid-configuration"), "check --listen of the plane")
 	}
-	for name, addr := range p.Gateways {
-		if addr != "" {
-			add("gateway "+name, addr+" accepts connections", dial(ctx, addr), "check the plane's log: the gateway does not listen")
+	for _, k := range serverKinds {
+		if addr := p.Gateways[k.door]; addr != "" {
+			add("gateway "+k.door, addr+" accepts "+k.what+" connections", dial(ctx, addr), "check the plane's log: the gateway does not listen")
 		}
 	}
+	out = append(out, examineServers(ctx, c)...)
 	if !p.AzureNames {
 		out = append(out, finding{"Azure's names", "plane answers as them", "off", "hawser run --azure-names needs nothing; for a whole machine: hawser up --azure-names --listen 127.0.0.1:443"})
 	} else {
@@ -85,6 +86,29 @@ func examine(ctx context.Context, c *client.Client) []finding {
 	for _, v := range []string{"AZURE_CLIENT_SECRET", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT"} {
 		if os.Getenv(v) != "" {
 			add("environment", v+" is not set", errors.New("set"), "unset it: SDKs that see it choose another way than the app's identity (hawser run removes it)")
+		}
+	}
+	return out
+}
+
+// examineServers looks for servers that apps cannot reach: no door, or nothing
+// behind it.
+func examineServers(ctx context.Context, c *client.Client) (out []finding) {
+	p := c.Plane()
+	for _, k := range serverKinds {
+		all, err := client.List[resource](ctx, c, "/subscriptions/"+p.SubscriptionID+"/providers/"+k.typ)
+		if err != nil {
+			continue // the caller may not read them, or the plane does not answer, which is said above
+		}
+		for _, r := range all {
+			f := finding{Way: k.what + " server " + r.Name, Check: "has a gateway and a real server behind it", Result: "ok"}
+			switch {
+			case p.Gateways[k.door] == "":
+				f.Result, f.Advice = "missing", "the plane runs without this gateway: hawser up --"+k.door+" ADDRESS"
+			case r.Properties["hawser"] == nil:
+				f.Result, f.Advice = "off", "nothing stands behind it: hawser attach "+r.Name+" "+k.schemes[0]+"://…"
+			}
+			out = append(out, f)
 		}
 	}
 	return out

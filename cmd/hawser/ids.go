@@ -12,6 +12,11 @@ const (
 	typeVault    = "Microsoft.KeyVault/vaults"
 	typeIdentity = "Microsoft.ManagedIdentity/userAssignedIdentities"
 	typePostgres = "Microsoft.DBforPostgreSQL/flexibleServers"
+	typeMySQL    = "Microsoft.DBforMySQL/flexibleServers"
+	typeSQL      = "Microsoft.Sql/servers"
+	typeRedis    = "Microsoft.Cache/redis"
+	typeCosmos   = "Microsoft.DocumentDB/databaseAccounts"
+	typeStorage  = "Microsoft.Storage/storageAccounts"
 )
 
 // resource is what commands read of any ARM resource.
