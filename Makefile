@@ -46,17 +46,17 @@ tutorial: build ## the az commands of Microsoft's tutorials, in order, against a
 test: build unit conformance race ## everything that is judged
 
 unit: ## the tests of the main module, on SQLite and PostgreSQL
-	@scripts/need.sh postgres psql curl az node python
+	@scripts/need.sh postgres psql curl az node python mariadb redis
 	$(GO) vet ./...
 	$(GO) test -timeout 15m ./...
 
 race: ## the concurrent packages under the race detector
-	@scripts/need.sh postgres race
+	@scripts/need.sh postgres mariadb redis race
 	$(GO) test -race -short -timeout 15m $(RACE)
 
 conformance: build ## Microsoft's clients and PostgreSQL's own against the binary
-	@scripts/need.sh postgres psql curl az node python chromium
-	for d in conformance/node conformance/browser examples/behalf/web; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error); done
+	@scripts/need.sh postgres psql curl az node python chromium mariadb redis freetds
+	for d in conformance/node conformance/browser examples/behalf/web examples/mysql-node examples/sql-node; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error); done
 	@GO=$(GO) scripts/conformance.sh
 
 bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac people graph front growth)
@@ -73,7 +73,7 @@ cross: ## compile for every platform
 
 lint: ## gofmt, vet, staticcheck, govulncheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
-	@for m in . conformance examples/go examples/behalf/api; do (cd $$m && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
+	@for m in . conformance examples/go examples/sql-go examples/behalf/api; do (cd $$m && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
 	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out"; \
 	elif grep -qE 'vuln.go.dev|fetching vulnerabilities|no such host' <<<"$$out"; then echo "govulncheck: its database cannot be reached from here; not checked"; \
 	else echo "$$out" >&2; exit 1; fi
@@ -85,4 +85,5 @@ fuzz-brief: ## each fuzz target for FUZZTIME
 	    echo "$$target $$(tail -1 <<<"$$out")"; done; done
 
 clean: ## remove what was built
-	rm -rf bin conformance/node/node_modules conformance/browser/node_modules examples/node/node_modules examples/behalf/web/node_modules
+	rm -rf bin conformance/node/node_modules conformance/browser/node_modules examples/node/node_modules examples/behalf/web/node_modules \
+	  examples/mysql-node/node_modules examples/sql-node/node_modules

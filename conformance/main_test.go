@@ -27,6 +27,7 @@ const domain = "hawser.localhost"
 // hosts are the names that the tests' clients must find. It is the part that a
 // DNS zone or `hawser up --hosts auto` plays for a user.
 var hosts = []string{"login", "management", "graph", "kv1.vault", "kv2.vault", "pg1.postgres", "pg2.postgres",
+	"my1.mysql", "my2.mysql", "sql1.database", "cache1.redis",
 	"web.sites", "api.sites"}
 
 // hawser is the binary under judgement; self is this program, which is also
@@ -50,12 +51,13 @@ func prepare(m *testing.M) (int, error) {
 	if self, err = os.Executable(); err != nil {
 		return 1, err
 	}
-	for _, need := range [][2]string{{"node", "nodejs"}, {"curl", "curl"}, {"psql", "postgresql-client"}, {python, "python3-azure, python3-msal and python3-psycopg2"}} {
+	for _, need := range [][2]string{{"node", "nodejs"}, {"curl", "curl"}, {"psql", "postgresql-client"}, {python, "python3-azure, python3-msal and python3-psycopg2"},
+		{"mariadb", "mariadb-client"}, {"redis-cli", "redis-tools"}, {"tsql", "freetds-bin"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			return 1, fmt.Errorf("cannot find %s: install the package %s", need[0], need[1])
 		}
 	}
-	for _, dir := range []string{"conformance/node", "conformance/browser", "examples/behalf/web"} {
+	for _, dir := range []string{"conformance/node", "conformance/browser", "examples/behalf/web", "examples/mysql-node", "examples/sql-node"} {
 		if _, err := os.Stat("../" + dir + "/node_modules"); err != nil {
 			return 1, fmt.Errorf("Node's clients are not installed: run `npm ci` in %s", dir)
 		}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
 # with one sentence that names the package. Things: postgres psql curl az node
-# python race chromium.
+# python race chromium mariadb redis freetds haproxy.
 set -euo pipefail
 
 present() {
@@ -9,8 +9,12 @@ present() {
     postgres) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ;;
     psql | curl | az) command -v "$1" >/dev/null ;;
     node) command -v node >/dev/null && command -v npm >/dev/null ;;
-    python) /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, msal, psycopg2' 2>/dev/null ;;
+    python) /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, msal, psycopg2, pymysql, redis' 2>/dev/null ;;
     chromium) command -v chromium >/dev/null && command -v certutil >/dev/null ;; # certutil: its trust in a plane
+    mariadb) { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } >/dev/null && command -v mariadb >/dev/null ;;
+    redis) command -v redis-server >/dev/null && command -v redis-cli >/dev/null ;;
+    freetds) command -v tsql >/dev/null ;;
+    haproxy) command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] ;;
     race) command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] ;;
   esac
 }
@@ -22,7 +26,11 @@ packages() {
     curl) echo curl ;;
     az) echo azure-cli ;;
     node) echo nodejs npm ;;
-    python) echo python3-azure python3-msal python3-psycopg2 ;;
+    python) echo python3-azure python3-msal python3-psycopg2 python3-pymysql python3-redis ;;
+    mariadb) echo mariadb-server mariadb-client ;;
+    redis) echo redis-server redis-tools ;;
+    freetds) echo freetds-bin ;;
+    haproxy) echo haproxy ;;
     chromium) echo chromium libnss3-tools fonts-liberation ;;
     race) echo gcc libc6-dev ;;
   esac
