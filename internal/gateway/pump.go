@@ -23,7 +23,7 @@ const (
 // one that reads the backend.
 type Hooks struct {
 	// FromClient looks at bytes on their way to the backend and says how many
-	// to pass on. After anything but Go on nothing more is read.
+	// to pass on. After anything but GoOn and Quit nothing more is read.
 	FromClient func(chunk []byte) (pass int, next Next)
 	// FromBackend looks at bytes on their way to the client, and returns the
 	// offset of the last border between two messages, -1 for none; false stops.
@@ -48,6 +48,7 @@ const (
 	Release      // the client said goodbye and the backend stays usable
 	Leave        // the client said goodbye: pass on what was said and close
 	Break        // the client broke the protocol
+	Quit         // the client said goodbye and is answered: the backend closes, which is then no loss
 )
 
 // Pump copies bytes between a client and a backend, and is the life of an
@@ -74,6 +75,7 @@ type Pump struct {
 	parked   bool
 	ticket   uint64
 	half     bool   // the client has closed its side
+	quit     bool   // the client said goodbye with Quit
 	clean    bool   // the client said goodbye with Release
 	drain    bool   // the backend takes no more; read what it has to say
 	reason   Reason // why it ended; "" while it lives
@@ -147,6 +149,11 @@ func (p *Pump) passUp(chunk []byte) bool {
 	}
 	switch next {
 	case GoOn:
+		return true
+	case Quit:
+		p.mu.Lock()
+		p.quit = true
+		p.mu.Unlock()
 		return true
 	case Release:
 		p.exit(func() { p.because(ClientLeft); p.clean = true; _ = p.Backend.SetReadDeadline(past) })
@@ -229,7 +236,7 @@ func (p *Pump) leaveDown(err error, border bool) bool {
 		return true
 	}
 	p.mu.Lock()
-	reason, ended, half := p.reason, p.ended, p.half
+	reason, ended, half := p.reason, p.ended, p.half || p.quit
 	over := p.dead || p.clean || p.drain
 	p.mu.Unlock()
 	switch {
@@ -242,7 +249,7 @@ func (p *Pump) leaveDown(err error, border bool) bool {
 		p.farewell(BackendLost, border)
 	}
 	p.exit(func() {
-		if p.half {
+		if p.half || p.quit {
 			p.because(ClientLeft)
 		}
 		p.because(BackendLost)

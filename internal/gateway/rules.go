@@ -82,6 +82,7 @@ const (
 	ClientLost  Reason = "the connection to the client was lost"
 	BackendLost Reason = "the connection to the backend was lost"
 	RightLost   Reason = "the right to be here was lost"
+	Expired     Reason = "the token expired"
 	Asked       Reason = "an administrator ended it"
 	Stopping    Reason = "the gateway is stopping"
 	BadProtocol Reason = "the client broke the protocol"

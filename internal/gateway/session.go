@@ -123,6 +123,22 @@ func (g *Gate) open() int {
 	return len(g.sessions)
 }
 
+// Renew gives an open session the principal of a newer token, after which
+// Recheck asks about that one. It refuses what was authorised before the last
+// Recheck began: authorise again. Only the session's own FromClient calls it.
+func (g *Gate) Renew(p *Pump, who az.Principal, generation uint64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if generation != g.generation {
+		return ErrStale
+	}
+	next := *p.session // others may be reading the old one
+	next.Who = who
+	p.session = &next
+	g.sessions[next.ID] = &next
+	return nil
+}
+
 // Sessions returns the open sessions, in no order.
 func (g *Gate) Sessions() []Session {
 	all := g.all()
