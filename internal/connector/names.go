@@ -37,6 +37,7 @@ type target struct {
 	Suffix     string // of storage accounts: what follows the service in a host name
 	Management string // origin of the management API
 	Resource   az.ID  // what is connected to
+	Clear      bool   // the real server, which a key leads to, does not do TLS
 }
 
 // setting is one setting of a connection. Secret is given instead of Value

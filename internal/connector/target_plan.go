@@ -21,6 +21,8 @@ const (
 	mysqlPort = 3306
 	sqlPort   = 1433
 	redisPort = 6380
+	// managedRedisPort is that of Azure Managed Redis. Source: its documentation, "Architecture".
+	managedRedisPort = 10000
 	// maxRedisDatabases is what a cache of the standard tier has. Source: Azure
 	// Cache for Redis, "databases" setting.
 	maxRedisDatabases = 64

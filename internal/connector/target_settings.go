@@ -2,6 +2,7 @@ package connector
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 
@@ -67,20 +68,43 @@ func cosmosSettings(t target) []setting {
 		t.plain("SCOPE", managementScope)}, t.identity()...)
 }
 
+// redisSettings: the port is not among Azure's settings of an identity, since
+// it is always 6380 (10000 of Azure Managed Redis) there; here it is added when
+// it is another one.
 func redisSettings(t target) []setting {
-	key := t.Password.Reveal()
+	if t.Auth != authSecret {
+		out := []setting{t.plain("HOST", t.Host)}
+		if t.Port != redisPort && t.Port != managedRedisPort {
+			out = append(out, t.plain("PORT", t.port()))
+		}
+		return append(out, t.identity()...)
+	}
+	key, scheme, tls := t.Password.Reveal(), "rediss", "True"
+	if t.Clear {
+		scheme, tls = "redis", "False"
+	}
 	switch strings.ToLower(t.Client) {
 	case "dotnet", "dotnet-connectionstring":
-		s := t.secret("CONNECTIONSTRING", fmt.Sprintf("%s:%d,password=%s,ssl=True,defaultDatabase=%s", t.Host, t.Port, key, t.Database))
+		user := ""
+		if t.User != "" {
+			user = ",user=" + t.User
+		}
+		s := t.secret("CONNECTIONSTRING", fmt.Sprintf("%s:%d,password=%s%s,ssl=%s,defaultDatabase=%s", t.Host, t.Port, key, user, tls, t.Database))
 		s.ConnectionString = !strings.EqualFold(t.Client, "dotnet")
 		return []setting{s}
 	case "springboot":
-		return []setting{{Name: "spring.redis.host", Value: t.Host}, {Name: "spring.redis.port", Value: t.port()}, {Name: "spring.redis.database", Value: t.Database},
-			{Name: "spring.redis.password", Secret: t.Password}, {Name: "spring.redis.ssl", Value: "true"}}
+		out := []setting{{Name: "spring.redis.host", Value: t.Host}, {Name: "spring.redis.port", Value: t.port()}, {Name: "spring.redis.database", Value: t.Database},
+			{Name: "spring.redis.password", Secret: t.Password}, {Name: "spring.redis.ssl", Value: strings.ToLower(tls)}}
+		if t.User != "" {
+			out = append(out, setting{Name: "spring.redis.username", Value: t.User})
+		}
+		return out
 	}
-	return []setting{t.secret("CONNECTIONSTRING", fmt.Sprintf("rediss://:%s@%s:%d/%s", url.QueryEscape(key), t.Host, t.Port, t.Database))}
+	return []setting{t.secret("CONNECTIONSTRING", fmt.Sprintf("%s://%s:%s@%s:%d/%s", scheme, url.QueryEscape(t.User), url.QueryEscape(key), t.Host, t.Port, t.Database))}
 }
 
+// mysqlClient: the languages whose settings have no port in Azure's table get
+// one when it is not 3306.
 func mysqlClient(t target) []setting {
 	u, h, d := t.User, t.Host, t.Database
 	var out []setting
@@ -93,12 +117,13 @@ func mysqlClient(t target) []setting {
 	case "java":
 		one(t.mysqlURL()+"&user="+url.QueryEscape(u), "&password="+url.QueryEscape(password))
 	case "python", "django":
-		out = append([]setting{t.plain("NAME", d), t.plain("HOST", h), t.plain("USER", u)}, t.password(t.Prefix+"PASSWORD")...)
+		out = t.unusualPort(mysqlPort, append([]setting{t.plain("NAME", d), t.plain("HOST", h), t.plain("USER", u)}, t.password(t.Prefix+"PASSWORD")...))
 	case "go":
+		address := fmt.Sprintf("@tcp(%s)/%s?tls=true", net.JoinHostPort(h, t.port()), url.PathEscape(d))
 		if t.Auth == authSecret {
-			out = []setting{t.secret("CONNECTIONSTRING", fmt.Sprintf("%s:%s@tcp(%s:%d)/%s?tls=true", u, password, h, t.Port, d))}
+			out = []setting{t.secret("CONNECTIONSTRING", u+":"+password+address)}
 		} else {
-			out = []setting{t.plain("CONNECTIONSTRING", fmt.Sprintf("%s@tcp(%s:%d)/%s?tls=true", u, h, t.Port, d))}
+			out = []setting{t.plain("CONNECTIONSTRING", u+address)}
 		}
 	case "nodejs":
 		out = append([]setting{t.plain("HOST", h), t.plain("USER", u), t.plain("DATABASE", d), t.plain("PORT", t.port()), t.plain("SSL", "true")}, t.password(t.Prefix+"PASSWORD")...)
@@ -106,6 +131,7 @@ func mysqlClient(t target) []setting {
 		out = append([]setting{t.plain("DBNAME", d), t.plain("HOST", h), t.plain("PORT", t.port()), t.plain("FLAG", "MYSQL_CLIENT_SSL"), t.plain("USERNAME", u)}, t.password(t.Prefix+"PASSWORD")...)
 	case "ruby":
 		out = append([]setting{t.plain("DATABASE", d), t.plain("HOST", h), t.plain("USERNAME", u), t.plain("SSLMODE", "required")}, t.password(t.Prefix+"PASSWORD")...)
+		out = t.unusualPort(mysqlPort, out)
 	case "springboot":
 		return t.spring(t.mysqlURL())
 	default:
@@ -114,28 +140,33 @@ func mysqlClient(t target) []setting {
 	return append(out, t.identity()...)
 }
 
+// unusualPort adds the port to settings that leave it to the client.
+func (t target) unusualPort(usual int, out []setting) []setting {
+	if t.Port != usual {
+		out = append(out, t.plain("PORT", t.port()))
+	}
+	return out
+}
+
 func (t target) mysqlURL() string {
 	return fmt.Sprintf("jdbc:mysql://%s:%d/%s?sslmode=required", t.Host, t.Port, url.PathEscape(t.Database))
 }
 
 // sqlSettings: the passwordless forms of .NET are those of Microsoft's present
-// tutorial (Authentication=Active Directory Default); Go's is go-mssqldb's.
+// tutorial (Authentication=Active Directory Default); Go's, which Azure has
+// none of, is go-mssqldb's.
 func sqlSettings(t target) []setting {
 	h, d, u, p := t.Host, t.Database, t.User, t.Password.Reveal()
 	secret := t.Auth == authSecret
-	own := t.Auth == authUser || t.Auth == authPrincipal // the client id says who
 	switch strings.ToLower(t.Client) {
 	case "dotnet", "dotnet-connectionstring":
-		out := t.sqlDotnet(own)
+		out := t.sqlDotnet()
 		out[0].ConnectionString = !strings.EqualFold(t.Client, "dotnet")
 		return out
 	case "java", "springboot":
-		return t.sqlJava(own)
+		return t.sqlJava()
 	case "go":
-		if secret {
-			return []setting{t.secret("CONNECTIONSTRING", fmt.Sprintf("server=%s;port=%d;database=%s;user id=%s;password=%s;", h, t.Port, d, u, p))}
-		}
-		return append([]setting{t.plain("CONNECTIONSTRING", fmt.Sprintf("server=%s;port=%d;database=%s;fedauth=ActiveDirectoryDefault;", h, t.Port, d))}, t.identity()...)
+		return t.sqlGo()
 	case "django":
 		out := []setting{t.plain("HOST", h), t.plain("PORT", t.port()), t.plain("NAME", d)}
 		if secret {
@@ -167,54 +198,94 @@ func (t target) sqlParts() []setting {
 		return append(out, t.plain("USER", t.User), setting{Name: t.Prefix + "PASSWORD", Secret: t.Password})
 	case t.Auth == authSecret:
 		return append(out, t.plain("USERNAME", t.User), setting{Name: t.Prefix + "PASSWORD", Secret: t.Password})
+	case python && t.Auth == authPrincipal:
+		out = append(out, t.plain("AUTHENTICATION", "ActiveDirectoryServicePrincipal"))
 	case python:
 		out = append(out, t.plain("AUTHENTICATION", "ActiveDirectoryMsi"))
 		if t.Auth == authUser {
 			return append(out, t.plain("USER", t.ClientID))
 		}
+	case strings.EqualFold(t.Client, "nodejs") && t.Auth == authPrincipal:
+		out = append(out, t.plain("AUTHENTICATIONTYPE", "azure-active-directory-service-principal-secret"))
 	case strings.EqualFold(t.Client, "nodejs"):
 		out = append(out, t.plain("AUTHENTICATIONTYPE", "azure-active-directory-default"))
 	}
 	return append(out, t.identity()...)
 }
 
-func (t target) sqlDotnet(own bool) []setting {
+func (t target) sqlDotnet() []setting {
 	h, d := adoValue(t.Host), adoValue(t.Database)
 	if t.Auth == authSecret {
 		return []setting{t.secret("CONNECTIONSTRING", fmt.Sprintf("Data Source=%s,%d;Initial Catalog=%s;User ID=%s;Password=%s", h, t.Port, d, adoValue(t.User), adoValue(t.Password.Reveal())))}
 	}
-	who := ""
-	if own {
-		who = "User Id=" + t.ClientID + ";"
+	if t.Port != sqlPort {
+		h = adoValue(t.Host + "," + t.port())
 	}
-	out := []setting{t.plain("CONNECTIONSTRING", fmt.Sprintf("Server=tcp:%s;Database=%s;Authentication=Active Directory Default;%sTrustServerCertificate=True", h, d, who))}
-	if t.Auth == authPrincipal {
-		out = append(out, t.identity()...)
+	base, rest := fmt.Sprintf("Server=tcp:%s;Database=%s;Authentication=Active Directory ", h, d), "TrustServerCertificate=True"
+	switch t.Auth {
+	case authUser:
+		base += "Default;User Id=" + t.ClientID + ";"
+	case authPrincipal:
+		base += "Service Principal;User Id=" + t.ClientID + ";Password=" + adoValue(t.Password.Reveal()) + ";"
+		return append([]setting{t.secret("CONNECTIONSTRING", base+rest)}, t.identity()...)
+	default:
+		base += "Default;"
 	}
-	return out
+	return []setting{t.plain("CONNECTIONSTRING", base+rest)}
 }
 
-func (t target) sqlJava(own bool) []setting {
-	base := fmt.Sprintf("jdbc:sqlserver://%s:%d;databaseName=%s;", t.Host, t.Port, t.Database)
+// sqlGo is go-mssqldb's form. A user-assigned identity is named in it: its
+// ActiveDirectoryDefault takes the system-assigned one alone.
+func (t target) sqlGo() []setting {
+	base := fmt.Sprintf("server=%s;port=%d;database=%s;", t.Host, t.Port, adoValue(t.Database))
+	switch t.Auth {
+	case authSecret:
+		return []setting{t.secret("CONNECTIONSTRING", base+"user id="+adoValue(t.User)+";password="+adoValue(t.Password.Reveal())+";")}
+	case authUser:
+		base += "fedauth=ActiveDirectoryManagedIdentity;user id=" + t.ClientID + ";"
+	case authPrincipal:
+		base += "fedauth=ActiveDirectoryServicePrincipal;user id=" + t.ClientID + "@" + t.Tenant + ";"
+		out := []setting{t.secret("CONNECTIONSTRING", base+"password="+adoValue(t.Password.Reveal())+";")}
+		return append(out, t.identity()...)
+	default:
+		base += "fedauth=ActiveDirectoryDefault;"
+	}
+	return append([]setting{t.plain("CONNECTIONSTRING", base)}, t.identity()...)
+}
+
+// jdbcValue quotes a value of a JDBC URL of SQL Server where it needs it.
+// Source: learn.microsoft.com, "Building the connection URL", escaping.
+func jdbcValue(s string) string {
+	if !strings.ContainsAny(s, ";{}= \t") {
+		return s
+	}
+	return "{" + strings.ReplaceAll(s, "}", "}}") + "}"
+}
+
+func (t target) sqlJava() []setting {
+	base := fmt.Sprintf("jdbc:sqlserver://%s:%d;databaseName=%s;", t.Host, t.Port, jdbcValue(t.Database))
 	spring := strings.EqualFold(t.Client, "springBoot")
+	login := "user=" + jdbcValue(t.User) + ";password=" + jdbcValue(t.Password.Reveal()) + ";"
 	switch {
 	case t.Auth == authSecret && spring:
 		return []setting{{Name: "spring.datasource.url", Value: base}, {Name: "spring.datasource.username", Value: t.User}, {Name: "spring.datasource.password", Secret: t.Password}}
 	case t.Auth == authSecret:
-		return []setting{t.secret("CONNECTIONSTRING", base+"user="+t.User+";password="+t.Password.Reveal()+";")}
+		return []setting{t.secret("CONNECTIONSTRING", base+login)}
+	case t.Auth == authPrincipal && spring:
+		return []setting{{Name: "spring.datasource.url", Value: base + "authentication=ActiveDirectoryServicePrincipal;"},
+			{Name: "spring.datasource.username", Value: t.ClientID}, {Name: "spring.datasource.password", Secret: t.Password}}
+	case t.Auth == authPrincipal:
+		login = "authentication=ActiveDirectoryServicePrincipal;user=" + t.ClientID + ";password=" + jdbcValue(t.Password.Reveal()) + ";"
+		return append([]setting{t.secret("CONNECTIONSTRING", base+login)}, t.identity()...)
 	}
 	base += "authentication=ActiveDirectoryMSI;"
-	if own {
+	if t.Auth == authUser {
 		base += "msiClientId=" + t.ClientID + ";"
 	}
 	if spring {
 		return []setting{{Name: "spring.datasource.url", Value: base}}
 	}
-	out := []setting{t.plain("CONNECTIONSTRING", base)}
-	if t.Auth == authPrincipal {
-		out = append(out, t.identity()...)
-	}
-	return out
+	return []setting{t.plain("CONNECTIONSTRING", base)}
 }
 
 // spring are Spring Boot's settings of a database.
