@@ -9,19 +9,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hawser/hawser/internal/proxy"
 	"github.com/hawser/hawser/internal/run"
 	"github.com/hawser/hawser/internal/seal"
 )
 
 func (a *cli) runCommand() *cobra.Command {
 	var cfg run.Config
-	var onChange, dialect string
+	var onChange, dialect, doors string
 	cmd := &cobra.Command{
 		Use: "run APP [flags] -- COMMAND [ARG…]", Short: "Run a program as an app: with its identity, settings and secrets",
 		Long: "Run a program with everything App Service would give it: the identity endpoint, the app's settings with\nKey Vault references resolved, its connections, and trust in the plane's certificates.",
 		Example: "  hawser run web -- ./server --port 8080\n" +
 			"  hawser run web --auth -- node server.js\n" +
-			"  hawser run web --azure-names -- python3 app.py",
+			"  hawser run web --azure-names -- python3 app.py\n" +
+			"  hawser run web --proxy -- psql",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
 				return errors.New("name the app, then -- and the program: hawser run APP -- COMMAND")
@@ -44,6 +46,14 @@ func (a *cli) runCommand() *cobra.Command {
 			// Signals are the program's: they are passed on and end nothing here,
 			// but for one that comes before the program is there.
 			cfg.Ended = cmd.Context().Done()
+			if doors != "" {
+				app, err := proxy.NewApp(proxy.Mode(doors))
+				if err != nil {
+					return usageError{err}
+				}
+				defer app.Close()
+				cfg.Doors = app.Open
+			}
 			code, err := run.Run(context.WithoutCancel(cmd.Context()), cfg)
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "hawser: %s\n", sentence(err))
@@ -58,6 +68,8 @@ func (a *cli) runCommand() *cobra.Command {
 	cmd.Flags().StringVar(&dialect, "identity", string(run.AppService), "form of the identity endpoint: app-service, imds, arc or cloud-shell")
 	cmd.Flags().BoolVar(&cfg.AzureNames, "azure-names", false, "send Azure's own host names to the plane")
 	cmd.Flags().DurationVar(&cfg.Grace, "grace", 0, "time from SIGTERM to SIGKILL at a restart (default 10s)")
+	cmd.Flags().StringVar(&doors, "proxy", "", "open a port (tcp), a Unix socket (unix) or both (auto) to each database of the app that asks for no password")
+	cmd.Flags().Lookup("proxy").NoOptDefVal = string(proxy.Auto)
 	f := &cfg.Front
 	cmd.Flags().BoolVar(&f.Auth, "auth", false, "let people in only who have signed in: built-in authentication in front of the app")
 	cmd.Flags().StringVar(&f.Action, "auth-action", "", "who has not signed in gets: redirect (to the sign-in), 401, 403, or allow (default redirect)")

@@ -20,6 +20,7 @@ type extras struct {
 	trust    map[string]string // files with certificates
 	proxy    string            // address of the loopback proxy, "" if there is none
 	front    map[string]string // PORT and the like, where the plane passes requests on
+	doors    []Variables       // of the app's databases
 	forced   bool              // Azure's names: the proxy may not be taken away by a setting
 	domain   string            // the plane's, which the proxy must get to see
 }
@@ -54,6 +55,7 @@ func environ(parent []string, env *client.Environment, x extras, dialect Dialect
 	for name, value := range x.front {
 		vars[key(name)] = value
 	}
+	setDoors(vars, own, x.doors)
 	x.setProxy(vars, own)
 	setIdentity(vars, x.identity, dialect)
 	list := make([]string, 0, len(vars))

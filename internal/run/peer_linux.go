@@ -64,16 +64,19 @@ func IsDescendant(pid, of int) bool {
 // one that was found last first. Two processes of the app may both hold the
 // socket: either will do.
 func (t *tree) find(c net.Conn) (int, error) {
-	inode, err := peerInode(c)
-	if err != nil {
-		return 0, err
-	}
 	t.mu.Lock()
 	root, recent := t.pid, t.recent
 	t.mu.Unlock()
 	self := os.Getpid()
 	if !t.shared {
 		root = self
+	}
+	if u, ok := c.(*net.UnixConn); ok {
+		return findUnix(u, root, self)
+	}
+	inode, err := peerInode(c)
+	if err != nil {
+		return 0, err
 	}
 	if recent > 0 && IsDescendant(recent, root) && recent != self && holds(recent, inode) {
 		return recent, nil
@@ -90,6 +93,26 @@ func (t *tree) find(c net.Conn) (int, error) {
 	t.recent = found
 	t.mu.Unlock()
 	return found, nil
+}
+
+// findUnix is find for a Unix socket, of which the kernel keeps who connected.
+func findUnix(c *net.UnixConn, root, self int) (int, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var who *unix.Ucred
+	var asked error
+	if err := raw.Control(func(fd uintptr) { who, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if asked != nil {
+		return 0, asked
+	}
+	if pid := int(who.Pid); pid != self && IsDescendant(pid, root) {
+		return pid, nil
+	}
+	return 0, errNotOurs
 }
 
 // A process whose parent ends during the walk moves to another parent and can

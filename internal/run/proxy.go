@@ -58,7 +58,7 @@ func startProxy(s *session, outside proxyFunc) (*proxy, error) {
 	if s.plane.Listen == "" {
 		return nil, errors.New("the plane's description names no HTTPS listener")
 	}
-	p := &proxy{domain: strings.ToLower(s.plane.Domain), listen: dialable(s.plane.Listen), gateways: s.plane.Gateways,
+	p := &proxy{domain: strings.ToLower(s.plane.Domain), listen: Dialable(s.plane.Listen), gateways: s.plane.Gateways,
 		tree: s.child, log: s.Logger, clock: s.Clock, outside: outside, done: make(chan struct{}), tunnels: map[io.Closer]bool{}}
 	if s.AzureNames {
 		var err error
@@ -171,7 +171,7 @@ func (p *proxy) dial(ctx context.Context, how way, label, host string, port int)
 		if addr == "" {
 			return nil, errors.New("the plane has no such gateway")
 		}
-		return d.DialContext(ctx, "tcp", dialable(addr))
+		return d.DialContext(ctx, "tcp", Dialable(addr))
 	case azure:
 		// The server's name is the plane's: Azure's stays in the Host header.
 		t := tls.Dialer{NetDialer: &d, Config: &tls.Config{ServerName: "management." + p.domain, RootCAs: p.roots,
@@ -357,8 +357,8 @@ func nameByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 
-// dialable turns a listener's address into one that can be dialled.
-func dialable(addr string) string {
+// Dialable turns a listener's address into one that can be dialled.
+func Dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return addr

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hawser/hawser/client"
@@ -75,6 +76,7 @@ type Config struct {
 	AzureNames bool    // send Azure's own host names to the plane
 	Proxy      ProxyMode
 	Front      Front  // how the plane stands in front of the app
+	Doors      Doors  // further ways in for the app; nil for none
 	Limits     Limits // of the identity endpoint; zero fields have defaults
 	Logger     *slog.Logger
 	Clock      az.Clock
@@ -157,6 +159,7 @@ type session struct {
 	child   *tree // who may use the loopback listeners
 	cache   *cache
 	extra   extras
+	doors   atomic.Pointer[[]Variables]
 	closers []io.Closer
 	tempDir string
 }
@@ -188,6 +191,9 @@ func Run(ctx context.Context, cfg Config) (int, error) {
 		return exitFailed, err
 	}
 	if err := s.startFront(ctx, env); err != nil {
+		return exitFailed, err
+	}
+	if err := s.openDoors(ctx, env); err != nil {
 		return exitFailed, err
 	}
 	s.warn(env)

@@ -71,6 +71,9 @@ func (s *session) supervise(ctx context.Context, env *client.Environment) (int, 
 func (s *session) environFor(env *client.Environment) []string {
 	x := s.extra
 	x.forced, x.domain = s.AzureNames, strings.ToLower(s.plane.Domain)
+	if d := s.doors.Load(); d != nil {
+		x.doors = *d
+	}
 	return environ(s.Environ, env, x, s.Identity)
 }
 

@@ -40,6 +40,9 @@ func (s *session) watch(ctx context.Context, env *client.Environment, changes ch
 			sleep(ctx, pollFloor-time.Since(asked))
 		default:
 			etag = next.ETag
+			if err := s.openDoors(ctx, next); err != nil {
+				s.Logger.Warn("the app's databases keep the ports they had", "error", err)
+			}
 			select {
 			case <-changes:
 			default:
