@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -89,33 +90,53 @@ func ident(name string) string { return pgx.Identifier{name}.Sanitize() }
 // silently, and two roles could become one.
 const maxName = 63
 
-// checkName refuses what cannot be the name of a role or database, what the
-// server would read as another name, and what it keeps for itself.
+// checkName refuses what cannot be the name of a role or database of a
+// PostgreSQL server, what it would read as another name, and what it keeps for
+// itself.
 func checkName(what, name string) error {
-	bad := func(why string) error {
-		return az.Errorf(az.Invalid, "InvalidName", "The name of the %s %s.", what, why)
+	return PostgreSQL.family().checkName(what, name, maxName)
+}
+
+func (f *family) checkName(what, name string, longest int) error {
+	bad := func(format string, args ...any) error {
+		return az.Errorf(az.Invalid, "InvalidName", "The name of the %s %s.", what, fmt.Sprintf(format, args...))
 	}
 	switch {
 	case name == "":
 		return bad("is empty")
-	case len(name) > maxName:
-		return bad("is longer than the 63 bytes that PostgreSQL keeps")
+	case f.bytes && len(name) > longest:
+		return bad("is longer than the %d bytes that %s keeps", longest, f.word)
+	case utf8.RuneCountInString(name) > longest:
+		return bad("is longer than the %d characters that %s keeps", longest, f.word)
 	case !utf8.ValidString(name):
 		return bad("is not valid UTF-8")
 	case strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return bad("holds a control character")
+	case f.kind == MySQL && strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff }):
+		return bad("holds a character that MySQL's names cannot")
 	}
 	return nil
 }
 
 // checkRole is checkName for a role that is to be made.
-func checkRole(name string) error {
-	if err := checkName("role", name); err != nil {
-		return err
+func checkRole(name string) error { return PostgreSQL.family().checkRole(name) }
+
+func reservedPostgres(folded string) bool {
+	return strings.HasPrefix(folded, "pg_") || strings.HasPrefix(folded, "hawser_kept_") || folded == "public" || folded == "none" || folded == adminGroup
+}
+
+func reservedMySQL(folded string) bool {
+	switch folded {
+	case "root", "mysql", "public", "none", "current_user", "current_role", "event_scheduler", "system user":
+		return true
 	}
-	folded := strings.ToLower(name)
-	if strings.HasPrefix(folded, "pg_") || strings.HasPrefix(folded, "hawser_kept_") || folded == "public" || folded == "none" || folded == adminGroup {
-		return az.Errorf(az.Invalid, "InvalidName", "The role name %q is reserved by the server; choose another.", name)
+	return strings.HasPrefix(folded, "mysql.") || strings.HasPrefix(folded, "mariadb.") || strings.HasPrefix(folded, "hawser_")
+}
+
+func reservedSQL(folded string) bool {
+	switch folded {
+	case "sa", "dbo", "guest", "public", "sys", "information_schema", "sysadmin":
+		return true
 	}
-	return nil
+	return strings.HasPrefix(folded, "##") || strings.HasPrefix(folded, "db_") || strings.ContainsAny(folded, `\`)
 }

@@ -200,7 +200,7 @@ func (c *Connector) real(ctx context.Context, r *arm.Resource[serverProperties])
 	h := r.Properties.Hawser
 	switch {
 	case h == nil:
-		return nil, c.noBackend(r.ID.Name())
+		return nil, c.noBackend(PostgreSQL.family(), r.ID.Name())
 	case h.Local == nil:
 		return backendOf(r), nil
 	}
@@ -214,12 +214,12 @@ func (c *Connector) real(ctx context.Context, r *arm.Resource[serverProperties])
 // localPort is the number in the name of a local server's socket.
 const localPort = 5432
 
-func (c *Connector) noBackend(name string) error {
+func (c *Connector) noBackend(f *family, name string) error {
 	why := ""
-	if c.locals.why != "" {
+	if f.kind == PostgreSQL && c.locals.why != "" {
 		why = " The plane runs none itself: " + c.locals.why + "."
 	}
-	return az.Errorf(az.Invalid, "ServerHasNoBackend", "No real PostgreSQL server stands behind '%s', which is a description only: name one with hawser attach, or with the tag %s.%s", name, backendTag, why)
+	return az.Errorf(az.Invalid, "ServerHasNoBackend", "No real %s server stands behind '%s', which is a description only: name one with hawser attach, or with the tag %s.%s", f.word, name, backendTag, why)
 }
 
 // reach completes what the gateway is told of a server: one of the plane's own

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 
 	"github.com/hawser/hawser/internal/az"
-	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
 )
 
@@ -15,10 +14,10 @@ func assignmentID(by, scope az.ID) az.ID {
 	return scope.Child("providers", "Microsoft.Authorization", "roleAssignments", az.NamedGUID("hawser/connection", by.Key(), scope.Key()))
 }
 
-// assign gives a principal the right to log in, in the caller's transaction.
-// It may be repeated.
+// assign gives a principal the right to log in at a server or database of any
+// kind, in the caller's transaction. It may be repeated.
 func (c *Connector) assign(tx *store.Tx, id az.ID, oid string, kind az.PrincipalKind) error {
-	return c.assignRole(tx, id, oid, kind, guard.RolePostgresLogin)
+	return c.assignRole(tx, id, oid, kind, familyOf(id).role)
 }
 
 // assignRole is assign for any role.

@@ -16,11 +16,10 @@ import (
 	"github.com/hawser/hawser/internal/store"
 )
 
-var actionLogin = guard.Data(guard.ActionPostgresLogin)
-
 // served is a server as the gateway needs it.
 type served struct {
 	id    az.ID
+	fam   *family
 	addr  string
 	tls   TLS
 	entra bool
@@ -37,6 +36,7 @@ type role struct {
 	ready  bool
 	admin  bool
 	any    bool             // any database: made by a statement, or an administrator's
+	whole  bool             // the right to log in is the server's: it reaches all of its databases
 	scopes map[string]az.ID // by database
 	// through are the roles of groups that it is a member of on the server, by
 	// folded id; syncing: the server may have others. person: it has no other use.
@@ -67,13 +67,18 @@ func (c *Connector) note(changes []store.Change) {
 		case ch.Topic == store.TopicReset:
 			c.forgetServers()
 			c.roles.drop("")
-		case ch.Topic != store.TopicResource || !strings.Contains(ch.Key, "/microsoft.dbforpostgresql/flexibleservers/"):
+		case ch.Topic != store.TopicResource || !ofServer(ch.Key):
 		case strings.Contains(ch.Key, "/principals/"):
 			c.roles.drop(ch.Key)
 		default:
 			c.forgetServers()
 		}
 	}
+}
+
+// ofServer reports whether a folded id is that of a server or below one.
+func ofServer(key string) bool {
+	return slices.ContainsFunc(families, func(f *family) bool { return strings.Contains(key, f.path()) })
 }
 
 func (c *Connector) forgetServers() {
@@ -158,18 +163,19 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login,
 	if err := c.cfg.Store.Fresh(ctx); err != nil {
 		return Backend{}, err
 	}
-	t, err := c.find(ctx, who, want.Server, want.Database, want.User)
+	t, err := c.find(ctx, who, want)
 	if err != nil {
 		return Backend{}, err
 	}
 	if t.srv.none {
-		return Backend{}, c.noBackend(t.srv.id.Name())
+		return Backend{}, c.noBackend(t.srv.fam, t.srv.id.Name())
 	}
-	scope, err := c.mayTake(ctx, who, t, want.Database)
+	if want.Kind == Redis {
+		err = c.mayUseCache(ctx, who, t, again)
+	} else {
+		err = c.mayLogIn(ctx, who, t, want.Database, again)
+	}
 	if err != nil {
-		return Backend{}, err
-	}
-	if err := c.decide(ctx, who, scope, again); err != nil {
 		return Backend{}, err
 	}
 	r, srv := t.role, t.srv
@@ -187,6 +193,16 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login,
 		return Backend{}, err
 	}
 	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: want.Database, Admin: t.admin()}, nil
+}
+
+// mayLogIn decides by the role's mapping and by role assignments: at the
+// database for PostgreSQL, at the server for MySQL and SQL Server.
+func (c *Connector) mayLogIn(ctx context.Context, who az.Principal, t taking, database string, again bool) error {
+	scope, err := c.mayTake(ctx, who, t, database)
+	if err != nil {
+		return err
+	}
+	return c.decide(ctx, who, t.srv.fam.login, scope, again)
 }
 
 // step brings a person's role in step with his groups. A role that stands in
@@ -215,14 +231,14 @@ func (c *Connector) step(ctx context.Context, t taking, again bool) (*role, erro
 // decide asks the guard. About an open session it asks quietly first: every
 // change of rights asks about every session, and a record of each "still yes"
 // would drown the log.
-func (c *Connector) decide(ctx context.Context, who az.Principal, scope az.ID, again bool) error {
+func (c *Connector) decide(ctx context.Context, who az.Principal, login guard.Action, scope az.ID, again bool) error {
 	if again {
-		d, err := c.cfg.Guard.Explain(ctx, who.ObjectID, actionLogin, scope)
+		d, err := c.cfg.Guard.Explain(ctx, who.ObjectID, login, scope)
 		if err != nil || d.Allowed {
 			return err
 		}
 	}
-	return c.cfg.Guard.Check(ctx, who, actionLogin, scope)
+	return c.cfg.Guard.Check(ctx, who, login, scope)
 }
 
 // mayTake says at which scope the login is to be decided, if the role is mapped
@@ -250,7 +266,7 @@ func (c *Connector) mayTake(ctx context.Context, who az.Principal, t taking, dat
 			code = gateway.WrongTokenType
 		}
 	}
-	err := c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: who, Action: actionLogin.Name, Where: srv.id.String(),
+	err := c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: who, Action: srv.fam.login.Name, Where: srv.id.String(),
 		Outcome: guard.Refused, Reason: reason, Detail: fmt.Sprintf("user %q database %q", user, database)})
 	if err != nil {
 		return az.ID{}, err
@@ -262,6 +278,9 @@ func (c *Connector) mayTake(ctx context.Context, who az.Principal, t taking, dat
 func (r *role) scope(srv *served, database string) (az.ID, bool) {
 	if r == nil {
 		return az.ID{}, false
+	}
+	if r.whole {
+		return srv.id, r.any || len(r.scopes) > 0
 	}
 	if id, ok := r.scopes[database]; ok {
 		return id, true
@@ -284,8 +303,13 @@ func (c *Connector) holds(ctx context.Context, oid string, r *role) (bool, error
 
 // find returns what is asked for on the server of the name a client gave. A
 // client that gives none, because it connects to an address, means the only
-// server there is, or the only one on which the role it asks for is its own.
-func (c *Connector) find(ctx context.Context, who az.Principal, name, database, user string) (taking, error) {
+// server of its kind there is, or the only one on which the role it asks for is
+// its own.
+func (c *Connector) find(ctx context.Context, who az.Principal, want Login) (taking, error) {
+	f := want.Kind.family()
+	if f == nil {
+		return taking{}, az.Errorf(az.Internal, "", "").Because(fmt.Errorf("a login of the kind %q", want.Kind))
+	}
 	all := c.known.Load()
 	if all == nil {
 		var err error
@@ -293,19 +317,20 @@ func (c *Connector) find(ctx context.Context, who az.Principal, name, database, 
 			return taking{}, err
 		}
 	}
-	if s := (*all)[strings.ToLower(name)]; s != nil {
-		return c.takingOf(ctx, who, s, user)
+	of := (*all)[want.Kind]
+	if s := of[strings.ToLower(want.Server)]; s != nil {
+		return c.takingOf(ctx, who, s, want)
 	}
-	if name != "" {
+	if want.Server != "" {
 		return taking{}, az.Errorf(az.Invalid, "ServerNotFound", "there is no server of this name")
 	}
 	var found []taking
-	for _, s := range *all {
-		t, err := c.takingOf(ctx, who, s, user)
-		if err != nil || len(*all) == 1 {
+	for _, s := range of {
+		t, err := c.takingOf(ctx, who, s, want)
+		if err != nil || len(of) == 1 {
 			return t, err
 		}
-		if _, ok := t.scope(database); !ok {
+		if _, ok := t.scope(want.Database); !ok {
 			continue
 		}
 		mine := t.person != ""
@@ -321,40 +346,28 @@ func (c *Connector) find(ctx context.Context, who az.Principal, name, database, 
 	if len(found) == 1 {
 		return found[0], nil
 	}
-	return taking{}, az.Errorf(az.Invalid, "ServerNotNamed", "the connection names no server: connect to <server>.%s, or name it by options=endpoint=<server> or <user>@<server>", c.cfg.Names.Suffix(az.SurfacePostgres))
+	return taking{}, az.Errorf(az.Invalid, "ServerNotNamed", "the connection names no server: connect to <server>.%s%s", c.cfg.Names.Suffix(f.surface), f.named)
 }
 
-func (c *Connector) readServers(ctx context.Context) (*map[string]*served, error) {
+// knownServers are the servers by folded name, by kind.
+type knownServers map[Kind]map[string]*served
+
+func (c *Connector) readServers(ctx context.Context) (*knownServers, error) {
 	c.mu.Lock()
 	gen := c.gen
 	c.mu.Unlock()
-	rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: ServerType})
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]*served, len(rows))
-	for _, row := range rows {
-		var b struct {
-			Properties serverProperties `json:"properties"`
-		}
-		if err := json.Unmarshal(row.Body, &b); err != nil {
-			continue // one that cannot be read lets nobody in
-		}
-		h := b.Properties.Hawser
-		if h == nil {
-			all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, none: true}
-			continue
-		}
-		real := backend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate}
-		cfg, err := real.tls()
+	all := knownServers{}
+	for _, f := range families {
+		rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: string(f.kind)})
 		if err != nil {
-			continue
+			return nil, err
 		}
-		if h.Local != nil {
-			cfg.Mode = sslDisable // a socket of the plane's own
+		all[f.kind] = make(map[string]*served, len(rows))
+		for _, row := range rows {
+			if s := f.served(row); s != nil {
+				all[f.kind][strings.ToLower(row.ID.Name())] = s
+			}
 		}
-		all[strings.ToLower(row.ID.Name())] = &served{id: row.ID, addr: real.addr(), tls: cfg, local: h.Local,
-			entra: b.Properties.AuthConfig == nil || b.Properties.AuthConfig.ActiveDirectoryAuth != disabled}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -364,11 +377,38 @@ func (c *Connector) readServers(ctx context.Context) (*map[string]*served, error
 	return &all, nil
 }
 
+// served reads a server's resource. Nil for one that cannot be read: it lets
+// nobody in.
+func (f *family) served(row store.Resource) *served {
+	var b struct {
+		Properties struct {
+			Hawser     *realServer `json:"hawser"`
+			AuthConfig *authConfig `json:"authConfig"`
+		} `json:"properties"`
+	}
+	if err := json.Unmarshal(row.Body, &b); err != nil {
+		return nil
+	}
+	h := b.Properties.Hawser
+	if h == nil {
+		return &served{id: row.ID, fam: f, none: true}
+	}
+	cfg, err := h.tls()
+	if err != nil {
+		return nil
+	}
+	if h.Local != nil {
+		cfg.Mode = sslDisable // a socket of the plane's own
+	}
+	return &served{id: row.ID, fam: f, addr: h.addr(f.kind), tls: cfg, local: h.Local,
+		entra: b.Properties.AuthConfig == nil || b.Properties.AuthConfig.ActiveDirectoryAuth != disabled}
+}
+
 // roleNamed returns the mapping of a role's name; nil if there is none.
 func (c *Connector) roleNamed(ctx context.Context, srv *served, name string) (*role, error) {
 	k := roleKey{srv.id.Key(), name}
 	r, gen := c.roles.get(k)
-	if r != nil || checkName("role", name) != nil {
+	if r != nil || srv.fam.checkName("role", name, srv.fam.maxRole) != nil {
 		return r, nil
 	}
 	row, ok, err := c.cfg.Store.Resource(ctx, principalID(srv.id, name))
@@ -388,6 +428,9 @@ func (c *Connector) roleNamed(ctx context.Context, srv *served, name string) (*r
 func roleOf(server az.ID, p principalRow) *role {
 	r := &role{id: p.ID, name: p.Properties.RoleName, holder: p.Properties.PrincipalID, kind: p.Properties.PrincipalType,
 		ready: p.Properties.Status == roleReady, syncing: p.Properties.Syncing, scopes: map[string]az.ID{}}
+	if f := familyOf(server); f != nil {
+		r.whole = f.ofServer
+	}
 	r.person = p.Properties.members(p.ID) && !p.Properties.direct(p.ID)
 	for _, u := range p.Properties.Uses {
 		switch {
@@ -397,7 +440,7 @@ func roleOf(server az.ID, p principalRow) *role {
 		case u.Database == "":
 			r.admin, r.any = p.Properties.IsAdmin, true
 		default:
-			r.scopes[u.Database] = databaseScope(server, u.Database)
+			r.scopes[u.Database] = loginScope(server, u.Database)
 		}
 	}
 	slices.Sort(r.through)

@@ -52,22 +52,35 @@ type backend struct {
 	proof    bool   // the server must ask for the password
 }
 
-func (b *backend) addr() string {
-	if strings.HasPrefix(b.Host, "/") {
-		return path.Join(b.Host, ".s.PGSQL."+strconv.Itoa(b.Port))
-	}
-	return net.JoinHostPort(b.Host, strconv.Itoa(b.Port))
+func (b *backend) addr() string { return b.place().addr(PostgreSQL) }
+
+func (b *backend) tls() (TLS, error) { return b.place().tls() }
+
+func (b *backend) place() *realServer {
+	return &realServer{Host: b.Host, Port: b.Port, SSLMode: b.SSLMode, CACertificate: b.RootCert}
 }
 
-// tls says how the server is spoken to, in the gateway's words.
-func (b *backend) tls() (TLS, error) {
-	t := TLS{Mode: b.SSLMode, Host: b.Host}
-	if strings.HasPrefix(b.Host, "/") {
+// addr is where a server is, in the gateway's words: host:port, or the path of
+// a Unix socket.
+func (h *realServer) addr(k Kind) string {
+	switch {
+	case !strings.HasPrefix(h.Host, "/"):
+		return net.JoinHostPort(h.Host, strconv.Itoa(h.Port))
+	case k == PostgreSQL: // there it is the socket's directory
+		return path.Join(h.Host, ".s.PGSQL."+strconv.Itoa(h.Port))
+	}
+	return h.Host
+}
+
+// tls says how a server is spoken to, in the gateway's words.
+func (h *realServer) tls() (TLS, error) {
+	t := TLS{Mode: h.SSLMode, Host: h.Host}
+	if strings.HasPrefix(h.Host, "/") {
 		return TLS{Mode: sslDisable}, nil
 	}
-	if b.RootCert != "" {
+	if h.CACertificate != "" {
 		t.Roots = x509.NewCertPool()
-		if !t.Roots.AppendCertsFromPEM([]byte(b.RootCert)) {
+		if !t.Roots.AppendCertsFromPEM([]byte(h.CACertificate)) {
 			return t, az.Errorf(az.Invalid, "InvalidRootCertificate", "caCertificate must hold certificates in PEM form.")
 		}
 		if t.Mode == sslRequire { // as libpq does with a root certificate

@@ -62,15 +62,15 @@ type Connector struct {
 	databases      *arm.Type[databaseProperties]
 	administrators *arm.Type[administratorProperties]
 	firewall       *arm.Type[firewallProperties]
-	principals     *arm.Type[principalProperties]
+	principals     principalTypes // of every kind of server
 	linkers        *arm.Type[linkerProperties]
 	dryRuns        *arm.Type[dryRunProperties]
 	targets
 	locals *locals
 
-	known atomic.Pointer[map[string]*served] // servers by folded name; nil: to be read
-	mu    sync.Mutex                         // guards gen and the writing of known
-	gen   uint64                             // counts changes of servers
+	known atomic.Pointer[knownServers] // nil: to be read
+	mu    sync.Mutex                   // guards gen and the writing of known
+	gen   uint64                       // counts changes of servers
 	roles roleCache
 }
 
@@ -88,7 +88,7 @@ func New(cfg Config) *Connector {
 	}
 	c := &Connector{cfg: cfg, locals: newLocals(cfg.Local, cfg.Log)}
 	c.servers, c.databases, c.firewall = c.serverType(), c.databaseType(), c.firewallType()
-	c.administrators, c.principals = c.administratorType(), c.principalType()
+	c.administrators, c.principals = c.administratorType(), c.principalTypesOf()
 	c.linkers, c.dryRuns = c.linkerType(), c.dryRunType()
 	c.makeTargets()
 	cfg.Store.Listen(c.note)
@@ -104,7 +104,9 @@ func (c *Connector) Register(api *arm.API) {
 // Types are the ARM types of servers and connections. A cascade deletes what
 // was registered last first.
 func (c *Connector) Types() []arm.AnyType {
-	return append(c.targetTypes(), c.servers, c.databases, c.firewall, c.principals, c.administrators, c.linkers, c.dryRuns)
+	out := append(c.targetTypes(), c.servers, c.databases, c.firewall)
+	out = append(out, c.principals.any()...)
+	return append(out, c.administrators, c.linkers, c.dryRuns)
 }
 
 const (

@@ -103,7 +103,7 @@ func TestNamesThatTryToBreakOut(t *testing.T) {
 		if err := conn.QueryRow(t.Context(), `select current_user::text`).Scan(&who); err != nil || who != name {
 			t.Errorf("got %q, %v; want %q", who, err, name)
 		}
-		if err := f.dropRole(t.Context(), spec); err != nil {
+		if err := f.drop(t.Context(), spec); err != nil {
 			t.Errorf("drop %q: %v", name, err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestARoleOfSomebodyElseIsLeftAlone(t *testing.T) {
 	if _, err := ensureRole(t.Context(), conn, spec); !az.Is(err, az.Conflict) {
 		t.Fatalf("got %v, want Conflict", err)
 	}
-	if err := f.dropRole(t.Context(), spec); err != nil {
+	if err := f.drop(t.Context(), spec); err != nil {
 		t.Fatal(err)
 	}
 	f.as(t, name, az.NewSecret("theirs"))
@@ -144,7 +144,7 @@ func TestDroppingARoleKeepsItsData(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), `create schema s; create table s.kept as select 42 as v; create table kept2 as select 1 as v`, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.dropRole(t.Context(), spec); err != nil {
+		if err := f.drop(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
 		if err := conn.Ping(t.Context()); err == nil {
@@ -154,7 +154,7 @@ func TestDroppingARoleKeepsItsData(t *testing.T) {
 			t.Error("the role can still log in")
 		}
 		f.asOwner(t, `select v from s.kept`, `insert into kept2 values (2)`, `drop table kept2`)
-		if err := f.dropRole(t.Context(), spec); err != nil {
+		if err := f.drop(t.Context(), spec); err != nil {
 			t.Errorf("dropping again: %v", err)
 		}
 	}

@@ -32,7 +32,7 @@ func TestADroppedRoleLeavesNoTrapWithTheOwnersRights(t *testing.T) {
 		if _, err := friend.Exec(t.Context(), `select trap.who()`); err != nil {
 			t.Fatalf("the trap does not spring while its maker is there: %v", err)
 		}
-		if err := f.dropRole(t.Context(), spec); err != nil {
+		if err := f.drop(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
 		var who string
@@ -46,7 +46,7 @@ func TestADroppedRoleLeavesNoTrapWithTheOwnersRights(t *testing.T) {
 		if err := friend.QueryRow(t.Context(), `select v::text from trap.look`).Scan(&secret); err != nil || secret != "42" {
 			t.Errorf("super %v: what the role has made is no longer of use: %q, %v", super, secret, err)
 		}
-		if err := f.dropRole(t.Context(), accomplice); err != nil {
+		if err := f.drop(t.Context(), accomplice); err != nil {
 			t.Fatal(err)
 		}
 		f.asOwner(t, `alter table trap.kept add column w int`, `drop schema trap cascade`)

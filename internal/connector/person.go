@@ -46,11 +46,18 @@ type taking struct {
 	through []*role
 }
 
-// takingOf finds what a name on a server means for a principal.
-func (c *Connector) takingOf(ctx context.Context, who az.Principal, srv *served, user string) (taking, error) {
+// takingOf finds what a login on a server means for a principal.
+func (c *Connector) takingOf(ctx context.Context, who az.Principal, srv *served, want Login) (taking, error) {
+	user := want.User
+	switch srv.fam.kind {
+	case SQLServer:
+		return c.ownRole(ctx, who, srv, want.Database)
+	case Redis:
+		user = cacheUser(user)
+	}
 	r, err := c.roleNamed(ctx, srv, user)
 	t := taking{srv: srv, user: user, role: r}
-	if err != nil || r != nil && r.kind != az.User || !strings.Contains(user, "@") {
+	if err != nil || srv.fam.kind != PostgreSQL || r != nil && r.kind != az.User || !strings.Contains(user, "@") {
 		return t, err
 	}
 	o, ok, err := c.cfg.Directory.Get(ctx, who.ObjectID)
@@ -63,6 +70,40 @@ func (c *Connector) takingOf(ctx context.Context, who az.Principal, srv *served,
 	t.person = o.ID
 	t.through, err = c.throughOf(ctx, srv.id, o.ID)
 	return t, err
+}
+
+// ownRole finds a principal's role where a client names none (SQL Server): his
+// own before those of his groups, one that is for the database before one that
+// is not, then by name. Nil means that there is none: nobody's role is told.
+func (c *Connector) ownRole(ctx context.Context, who az.Principal, srv *served, database string) (taking, error) {
+	t := taking{srv: srv}
+	all, err := c.groupRoles(ctx, srv.id)
+	if err != nil {
+		return t, err
+	}
+	groups, err := c.cfg.Guard.Groups(ctx, who.ObjectID)
+	if err != nil {
+		return t, err
+	}
+	rank := func(r *role) int {
+		n := 0
+		if r.holder == who.ObjectID {
+			n += 2
+		}
+		if _, there := r.scopes[database]; there || r.any {
+			n++
+		}
+		return n
+	}
+	for _, r := range all {
+		if r.holder != who.ObjectID && !slices.Contains(groups, r.holder) {
+			continue
+		}
+		if t.role == nil || rank(r) > rank(t.role) || rank(r) == rank(t.role) && r.name < t.role.name {
+			t.role, t.user = r, r.name
+		}
+	}
+	return t, nil
 }
 
 // throughOf lists the roles of the groups that a principal is in, by id.
@@ -119,7 +160,8 @@ func (t *taking) inStep() bool {
 	return slices.EqualFunc(t.role.through, t.through, func(id string, r *role) bool { return id == r.id.Key() })
 }
 
-// groupRoles lists the roles of a server that are groups', by id.
+// groupRoles lists the roles of a server that are groups', by id; for SQL
+// Server, where clients name no role, all of them.
 func (c *Connector) groupRoles(ctx context.Context, server az.ID) ([]*role, error) {
 	known, stale, gen := c.roles.groupsOf(server.Key())
 	if known != nil && len(stale) == 0 {
@@ -167,7 +209,7 @@ type groupRoles struct {
 }
 
 func (g *groupRoles) add(server az.ID, p principalRow) {
-	if p.Properties.PrincipalType == az.Group && p.Properties.Status == roleReady {
+	if (p.Properties.PrincipalType == az.Group || server.IsType(SQLServerType)) && p.Properties.Status == roleReady {
 		g.list = append(g.list, roleOf(server, p))
 	}
 }

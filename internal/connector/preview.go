@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
@@ -219,41 +217,15 @@ func (p *plan) previewIdentity(out *dryRunProperties) {
 	}
 }
 
-// previewSQL lists the statements. The password's verifier is left out: it is
-// made anew for each run.
+// previewSQL lists the statements.
 func (p *plan) previewSQL(ctx context.Context) (sql, notes []string, err error) {
 	m := p.linker.Properties.Made
-	conn, err := p.real.connect(ctx, m.Database)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	others, err := p.c.usesOf(ctx, p.server, m.Database)
 	if err != nil {
 		return nil, nil, err
 	}
-	const verifier = "SCRAM-SHA-256$…"
 	spec := roleSpec{Name: m.User, Marker: p.c.marker(p.server, m.User)}
-	u := use{m.User, m.Access}
-	err = inTx(ctx, conn, func(tx pgx.Tx) error {
-		sql = nil
-		f, err := readFacts(ctx, tx, makers(others))
-		if err != nil {
-			return err
-		}
-		exists, ours, err := findRole(ctx, tx, m.User, spec.comment())
-		switch {
-		case err != nil:
-			return err
-		case exists && !ours:
-			return roleExists(m.User)
-		case !exists:
-			sql = append(sql, spec.createStatements(verifier, true, f.Super, true)...)
-		}
-		sql, notes = append(sql, f.grantStatements(u, others)...), f.notes(u)
-		return nil
-	})
-	return sql, notes, err
+	return p.real.preview(ctx, spec, grant{m.Database, m.Access, others})
 }
 
 func (p *plan) previewSettings(out *dryRunProperties) {

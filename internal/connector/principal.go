@@ -108,8 +108,8 @@ func (c *Connector) spec(p *arm.Resource[principalProperties]) roleSpec {
 
 // principalType lets people map a user, group or service principal to a role
 // of its own, and see what connections made.
-func (c *Connector) principalType() *arm.Type[principalProperties] {
-	return arm.Define(PrincipalType, versions, arm.Hooks[principalProperties]{
+func (c *Connector) principalType(f *family) *arm.Type[principalProperties] {
+	return arm.Define(f.principals(), versions, arm.Hooks[principalProperties]{
 		Check:    c.checkPrincipal,
 		Deleting: c.deletingPrincipal,
 	})
@@ -123,7 +123,7 @@ func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *
 	if err := call.Linked(ctx, actionAssignRole, r.ID.Parent()); err != nil {
 		return err
 	}
-	srv, err := c.server(ctx, r.ID.Parent())
+	srv, err := c.engine(ctx, r.ID.Parent())
 	if err != nil {
 		return err
 	}
@@ -153,13 +153,14 @@ func (c *Connector) takePrincipal(ctx context.Context, r *arm.Resource[principal
 	if p.RoleName == "" {
 		p.RoleName = r.ID.Name()
 	}
-	if err := checkRole(p.RoleName); err != nil {
+	f := familyOf(r.ID)
+	if err := f.checkRole(p.RoleName); err != nil {
 		return err
 	}
 	if want := principalName(p.RoleName); !strings.EqualFold(r.ID.Name(), want) {
 		return az.Errorf(az.Invalid, "InvalidResourceName", "The principal resource of the role %q must be named %q.", p.RoleName, want)
 	}
-	if err := checkName("database", p.Database); err != nil {
+	if err := f.checkDatabase(p.Database); err != nil {
 		return err
 	}
 	if p.Access, err = parseAccess(string(p.Access)); err != nil {
@@ -206,9 +207,9 @@ func (c *Connector) newPassword(r *arm.Resource[principalProperties]) {
 // too. If the server is away, its login stays behind with a password that
 // nobody knows: a server that is gone for good must not hold its resource.
 func (c *Connector) deletingPrincipal(ctx context.Context, _ *arm.Call, r *arm.Resource[principalProperties]) error {
-	srv, err := c.server(ctx, r.ID.Parent())
+	srv, err := c.engine(ctx, r.ID.Parent())
 	if err == nil {
-		err = c.locked(ctx, r.ID, func(ctx context.Context) error { return srv.dropRole(ctx, c.spec(r)) })
+		err = c.locked(ctx, r.ID, func(ctx context.Context) error { return srv.drop(ctx, c.spec(r)) })
 	}
 	if err != nil {
 		c.cfg.Log.Warn("connector: a role was left behind on its server", "server", r.ID.Parent().Name(), "role", r.Properties.RoleName, "error", err)
@@ -230,7 +231,7 @@ type claim struct {
 
 // makeRole makes a role on its server for a claim. The use stays pending until
 // commitUse; dropClaim undoes it. prev is set to what the claimant had.
-func (c *Connector) makeRole(ctx context.Context, srv *backend, want claim, prev *[]roleUse) error {
+func (c *Connector) makeRole(ctx context.Context, srv engine, want claim, prev *[]roleUse) error {
 	id := principalID(want.Server, want.Role)
 	return c.locked(ctx, id, func(ctx context.Context) error {
 		p, had, err := c.noteClaim(ctx, id, want)
@@ -340,45 +341,27 @@ func (c *Connector) commitUse(tx *store.Tx, role, claimant az.ID, database strin
 
 // realise makes the role as its resource says: login, password, access to one
 // database. It may be repeated.
-func (c *Connector) realise(ctx context.Context, srv *backend, p *arm.Resource[principalProperties], database string, lower bool) error {
-	conn, err := srv.connect(ctx, database)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	role := p.Properties.RoleName
-	if lower {
-		if err := silence(ctx, conn, role); err != nil {
+func (c *Connector) realise(ctx context.Context, srv engine, p *arm.Resource[principalProperties], database string, lower bool) error {
+	on := grant{Database: database}
+	if database != "" { // else an administrator's, or made by a statement: its rights are the server's affair
+		var err error
+		if on.Others, err = c.usesOf(ctx, p.ID.Parent(), database); err != nil {
 			return err
 		}
-		if err := strip(ctx, conn, c.spec(p)); err != nil {
-			return err
-		}
+		on.Access = p.Properties.access(database, false)
 	}
-	// Each time, since a session may change its own role's password and an
-	// administrator may have dropped the role: repeating a connection heals it.
-	made, err := ensureRole(ctx, conn, c.spec(p))
+	made, err := srv.realise(ctx, c.spec(p), on, lower)
 	if err != nil {
 		return err
 	}
-	if database == "" { // an administrator's, or made by a statement: its rights are the server's affair
-		return nil
-	}
-	others, err := c.usesOf(ctx, p.ID.Parent(), database)
-	if err != nil {
-		return err
-	}
-	if err := grantAccess(ctx, conn, use{role, p.Properties.access(database, false)}, others); err != nil {
-		return err
-	}
-	if lower || made { // DROP OWNED takes CONNECT on other databases as well
+	if database != "" && (lower || made) { // what it had elsewhere went with it
 		return c.regrant(ctx, srv, p, database)
 	}
 	return nil
 }
 
 // regrant gives a role its access to all of its databases but one again.
-func (c *Connector) regrant(ctx context.Context, srv *backend, p *arm.Resource[principalProperties], but string) error {
+func (c *Connector) regrant(ctx context.Context, srv engine, p *arm.Resource[principalProperties], but string) error {
 	done := map[string]bool{but: true, "": true}
 	for _, u := range p.Properties.Uses {
 		if done[u.Database] {

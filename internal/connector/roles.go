@@ -234,20 +234,12 @@ func silence(ctx context.Context, conn *pgx.Conn, role string) error {
 
 // Terminate ends one session of a role at the server itself: the gateway asks
 // for it where the session's own connection is no means any more.
-func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, pid uint64) error {
-	srv, err := c.server(ctx, server)
+func (c *Connector) Terminate(ctx context.Context, server az.ID, role string, session uint64) error {
+	srv, err := c.engine(ctx, server)
 	if err != nil {
 		return err
 	}
-	conn, err := srv.connect(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and usename = $2`, int32(pid), role); err != nil {
-		return sqlFault("end the session", err)
-	}
-	return nil
+	return srv.terminate(ctx, role, session)
 }
 
 // Repair gives a role its password back: every session may change its own
@@ -265,17 +257,15 @@ func (c *Connector) Repair(ctx context.Context, server az.ID, role string) error
 		if p.Properties.Rotating {
 			return c.rotate(ctx, id)
 		}
-		srv, err := c.server(ctx, server)
+		srv, err := c.engine(ctx, server)
 		if err != nil {
 			return err
 		}
-		conn, err := srv.connect(ctx, "")
-		if err != nil {
+		made, err := srv.setPassword(ctx, c.spec(p))
+		if err != nil || !made {
 			return err
 		}
-		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-		made, err := ensureRole(ctx, conn, c.spec(p))
-		if err != nil || !made || !p.Properties.members(id) {
+		if err := c.regrant(ctx, srv, p, ""); err != nil || !p.Properties.members(id) {
 			return err
 		}
 		p.Properties.Syncing = true // its groups were dropped with it; the login that follows sees to them
@@ -289,10 +279,10 @@ func strip(ctx context.Context, conn *pgx.Conn, r roleSpec) error {
 	return inTx(ctx, conn, func(tx pgx.Tx) error { return stripTx(ctx, tx, r) })
 }
 
-// dropRole removes a role of ours and every privilege it has in any database.
+// drop removes a role of ours and every privilege it has in any database.
 // What it owns is kept and goes to its keeper. It is no error if the role is
 // gone, and a role without our marker is left alone.
-func (b *backend) dropRole(ctx context.Context, r roleSpec) error {
+func (b *backend) drop(ctx context.Context, r roleSpec) error {
 	conn, err := b.connect(ctx, "")
 	if err != nil {
 		return err

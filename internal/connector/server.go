@@ -358,7 +358,7 @@ func (c *Connector) applyServer(tx *store.Tx, r, old *arm.Resource[serverPropert
 func (c *Connector) restartServer(ctx context.Context, call *arm.Call, r *arm.Resource[serverProperties]) (any, error) {
 	h := r.Properties.Hawser
 	if h == nil {
-		return nil, c.noBackend(r.ID.Name())
+		return nil, c.noBackend(PostgreSQL.family(), r.ID.Name())
 	}
 	if h.Local == nil || !strings.EqualFold(call.Action(), "restart") {
 		return nil, az.Errorf(az.Conflict, "NotSupported", "This server is started and stopped where it runs, not here; a server that the plane runs itself can be restarted, and is started when it is needed.")

@@ -37,9 +37,16 @@ func readPrincipal(row store.Resource) (principalRow, error) {
 
 // principalRows lists the roles of a server, or of all with Root.
 func (c *Connector) principalRows(ctx context.Context, server az.ID) ([]principalRow, error) {
-	rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: PrincipalType, Parent: server})
-	if err != nil {
-		return nil, err
+	var rows []store.Resource
+	for _, f := range families {
+		if !server.IsRoot() && familyOf(server) != f {
+			continue
+		}
+		some, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: f.principals(), Parent: server})
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
 	}
 	out := make([]principalRow, 0, len(rows))
 	for _, row := range rows {
@@ -149,13 +156,13 @@ func (c *Connector) finishLocked(ctx context.Context, role az.ID) error {
 	if err != nil || p == nil {
 		return err
 	}
-	srv, err := c.server(ctx, role.Parent())
+	srv, err := c.engine(ctx, role.Parent())
 	if err != nil {
 		return err
 	}
 	switch {
 	case p.Properties.Status == roleRemoving:
-		if err := srv.dropRole(ctx, c.spec(p)); err != nil {
+		if err := srv.drop(ctx, c.spec(p)); err != nil {
 			return err
 		}
 		return c.ifUnchanged(ctx, p, func(tx *store.Tx) error {
@@ -190,25 +197,8 @@ func (c *Connector) ifUnchanged(ctx context.Context, p *arm.Resource[principalPr
 
 // shrink takes everything from a role that still has uses and gives it what
 // those need.
-func (c *Connector) shrink(ctx context.Context, srv *backend, p *arm.Resource[principalProperties]) error {
-	conn, err := srv.connect(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := silence(ctx, conn, p.Properties.RoleName); err != nil {
-		return err
-	}
-	databases, err := databasesOf(ctx, conn, p.Properties.RoleName)
-	if err != nil {
-		return err
-	}
-	for _, d := range databases {
-		if err := srv.stripIn(ctx, d, c.spec(p)); err != nil {
-			return err
-		}
-	}
-	made, err := ensureRole(ctx, conn, c.spec(p))
+func (c *Connector) shrink(ctx context.Context, srv engine, p *arm.Resource[principalProperties]) error {
+	made, err := srv.shrink(ctx, c.spec(p))
 	if err != nil {
 		return err
 	}
@@ -247,7 +237,7 @@ func (c *Connector) rotate(ctx context.Context, id az.ID) error {
 	if err != nil || p == nil || p.Properties.Status != roleReady {
 		return err
 	}
-	srv, err := c.server(ctx, id.Parent())
+	srv, err := c.engine(ctx, id.Parent())
 	if err != nil {
 		return err
 	}
@@ -259,14 +249,16 @@ func (c *Connector) rotate(ctx context.Context, id az.ID) error {
 	}
 	spec := c.spec(p)
 	spec.Password = p.Secrets[nextSecret]
-	conn, err := srv.connect(ctx, "")
+	made, err := srv.setPassword(ctx, spec)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	made, err := ensureRole(ctx, conn, spec)
-	if err != nil {
-		return err
+	if made { // somebody dropped it, and with it what it may
+		current := *p
+		current.Secrets = map[string]az.Secret{passwordSecret: spec.Password}
+		if err := c.regrant(ctx, srv, &current, ""); err != nil {
+			return err
+		}
 	}
 	p.Properties.Syncing = p.Properties.Syncing || made && p.Properties.members(p.ID)
 	p.Secrets = map[string]az.Secret{passwordSecret: spec.Password}

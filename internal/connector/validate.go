@@ -101,9 +101,9 @@ func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv *back
 	m := r.Properties.Made
 	c.checkAppHas(ctx, call, r, v)
 	v.check("The identity may log in to the database", func() error {
-		d, err := c.cfg.Guard.Explain(ctx, m.PrincipalID, actionLogin, databaseScope(m.Server, m.Database))
+		d, err := c.cfg.Guard.Explain(ctx, m.PrincipalID, familyOf(m.Server).login, loginScope(m.Server, m.Database))
 		if err == nil && !d.Allowed {
-			err = failed("RoleAssignmentMissing", "No role assignment lets the identity log in at %s: create the connection again.", databaseScope(m.Server, m.Database))
+			err = failed("RoleAssignmentMissing", "No role assignment lets the identity log in at %s: create the connection again.", loginScope(m.Server, m.Database))
 		}
 		return err
 	})
