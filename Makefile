@@ -59,8 +59,8 @@ conformance: build ## Microsoft's clients and PostgreSQL's own against the binar
 	for d in conformance/node conformance/browser examples/behalf/web examples/mysql-node examples/sql-node; do (cd $$d && npm ci --no-audit --no-fund --loglevel=error); done
 	@GO=$(GO) scripts/conformance.sh
 
-bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg start rbac people graph front growth)
-	@scripts/need.sh postgres psql
+bench: build ## hot paths beside the machine's limits and peers; BENCH=part for one (token secret write pg mysql redis tds start rbac people graph front growth)
+	@scripts/need.sh postgres psql mariadb redis haproxy sysbench
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-floor ./bench/floor
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)-bench ./bench
 	@BENCH_FLOOR=$(BIN)-floor $(BIN)-bench $(BENCH)

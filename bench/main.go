@@ -33,6 +33,8 @@ func parts() []part {
 		{"secret", "secret reads over TLS with roles and audit", secretPart},
 		{"write", "durable secret writes, on SQLite and PostgreSQL", writePart},
 		{"pg", "PostgreSQL through the gateway: queries, logins, idle sessions", pgPart},
+		{"mysql", "MySQL through the gateway: queries, logins, idle sessions", mysqlPart},
+		{"redis", "Redis through the gateway: commands, pipelines, logins, idle sessions", redisPart},
 		{"start", "starts of a plane and of an app", startPart},
 		{"rbac", "decisions in memory", rbacPart},
 		{"people", "sign-in, and tokens for people in 200 nested groups: authorization code, refresh, on behalf of", peoplePart},

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # need.sh THING…: installs what a make target needs (Debian, as root), or ends
 # with one sentence that names the package. Things: postgres psql curl az node
-# python race chromium mariadb redis freetds haproxy.
+# python race chromium mariadb redis freetds haproxy sysbench.
 set -euo pipefail
 
 present() {
@@ -13,6 +13,7 @@ present() {
     chromium) command -v chromium >/dev/null && command -v certutil >/dev/null ;; # certutil: its trust in a plane
     mariadb) { command -v mariadbd || [ -x /usr/sbin/mariadbd ]; } >/dev/null && command -v mariadb >/dev/null ;;
     redis) command -v redis-server >/dev/null && command -v redis-cli >/dev/null ;;
+    sysbench) command -v sysbench >/dev/null ;;
     freetds) command -v tsql >/dev/null ;;
     haproxy) command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] ;;
     race) command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] ;;
@@ -31,6 +32,7 @@ packages() {
     redis) echo redis-server redis-tools ;;
     freetds) echo freetds-bin ;;
     haproxy) echo haproxy ;;
+    sysbench) echo sysbench ;;
     chromium) echo chromium libnss3-tools fonts-liberation ;;
     race) echo gcc libc6-dev ;;
   esac

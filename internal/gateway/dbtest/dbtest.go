@@ -104,16 +104,25 @@ func StartRedis(t testing.TB, options ...string) *Server {
 	return ending(t, func() (*Server, error) { return newRedis(options...) })
 }
 
+// NewMariaDB is StartMariaDB for a program that is no test, which calls Remove.
+func NewMariaDB(options ...string) (*Server, error) { return newMariaDB(options...) }
+
+// NewRedis is StartRedis for a program that is no test, which calls Remove.
+func NewRedis(options ...string) (*Server, error) { return newRedis(options...) }
+
+// Remove ends a server and removes its folder.
+func (s *Server) Remove() {
+	s.guard.end()
+	_ = os.RemoveAll(s.Dir)
+}
+
 func ending(t testing.TB, start func() (*Server, error)) *Server {
 	t.Helper()
 	s, err := start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.guard.end()
-		_ = os.RemoveAll(s.Dir)
-	})
+	t.Cleanup(s.Remove)
 	return s
 }
 
