@@ -158,3 +158,32 @@ func TestMariaDBShell(t *testing.T) {
 		}
 	}
 }
+
+// TestMySQLExamples: examples/mysql-node and examples/mysql-python, as they
+// are, with a system-assigned and with a user-assigned identity.
+func TestMySQLExamples(t *testing.T) {
+	w := newWorld(t)
+	db := w.attachMySQL("my1")
+	w.make("identity", "shared")
+	for i, e := range []struct {
+		name, client string
+		argv         []string
+	}{
+		{"node", "nodejs", []string{"node", "../examples/mysql-node/app.js"}},
+		{"python", "python", []string{python, "../examples/mysql-python/app.py"}},
+	} {
+		for _, identity := range []string{"system", "shared"} {
+			t.Run(e.name+"/"+identity, func(t *testing.T) {
+				w.as(t)
+				app := fmt.Sprintf("%s%s%d", e.name, identity, i)
+				w.make("app", app)
+				w.cli("connect", app, "my1", "--database", db.name, "--client", e.client, "--access", "read", "--identity", identity, "--name", app)
+				r := w.run(app, nil, e.argv...)
+				want := fmt.Sprintf("MySQL: connected to %s as aad_%s@", db.name, app)
+				if r.code != 0 || !strings.HasPrefix(r.stdout, want) {
+					t.Errorf("exit status %d, printed %q, want %q\n%s", r.code, r.stdout, want, r.stderr)
+				}
+			})
+		}
+	}
+}
