@@ -40,6 +40,11 @@ type redisProperties struct {
 	MinimumTLSVersion   string          `json:"minimumTlsVersion,omitempty"`
 	PublicNetworkAccess string          `json:"publicNetworkAccess,omitempty"`
 	NoKeys              bool            `json:"disableAccessKeyAuthentication,omitempty"`
+	// Login and Password are the owner's of the real server. Azure has none; the
+	// words are those of its other servers.
+	Login    string      `json:"administratorLogin,omitempty"`
+	Password string      `json:"administratorLoginPassword,omitempty"` // Check moves it to the Secrets
+	Hawser   *redisPlace `json:"hawser,omitempty"`
 }
 
 type redisSKU struct {
@@ -62,6 +67,9 @@ func (c *Connector) redisType() *arm.Type[redisProperties] {
 			if old != nil {
 				return nil
 			}
+			if err := c.applyRedisPolicies(tx, r.ID); err != nil {
+				return err
+			}
 			return onlyOne(tx, RedisType, r.ID, az.Errorf(az.Conflict, "NameNotAvailable", "An error occurred when trying to reserve the DNS name for the cache. This may be a temporary issue. Please try again, or choose another name."))
 		},
 		Actions: map[string]arm.ResourceAction[redisProperties]{
@@ -73,7 +81,7 @@ func (c *Connector) redisType() *arm.Type[redisProperties] {
 	})
 }
 
-func (c *Connector) checkRedis(_ context.Context, _ *arm.Call, r, _ *arm.Resource[redisProperties]) error {
+func (c *Connector) checkRedis(ctx context.Context, call *arm.Call, r, old *arm.Resource[redisProperties]) error {
 	p := &r.Properties
 	if !redisName.ok(r.ID.Name()) || strings.Contains(r.ID.Name(), "--") {
 		return az.Errorf(az.Invalid, "InvalidParameter", "A cache's name must have 1 to 63 letters, digits and single dashes, with no dash at either end.")
@@ -90,13 +98,16 @@ func (c *Connector) checkRedis(_ context.Context, _ *arm.Call, r, _ *arm.Resourc
 	}
 	p.Version = orText(p.Version, "6.0")
 	withKeys(r, newRedisKey, firstKey, secondKey)
-	return nil
+	if err := checkRedisSettings(p); err != nil {
+		return err
+	}
+	return c.placeRedis(ctx, call, r, old)
 }
 
 func (c *Connector) viewRedis(_ context.Context, _ *arm.Call, r *arm.Resource[redisProperties]) (any, error) {
 	return merged(r.Properties, map[string]any{
 		"hostName": c.cfg.Names.Of(az.SurfaceRedis, r.ID.Name()), "port": 6379, "sslPort": 6380, "accessKeys": nil,
-		"redisConfiguration": or(r.Properties.Configuration, `{}`), "publicNetworkAccess": orText(r.Properties.PublicNetworkAccess, enabled),
+		"redisConfiguration": shownRedisSettings(r.Properties.Configuration), "publicNetworkAccess": orText(r.Properties.PublicNetworkAccess, enabled),
 		"minimumTlsVersion": orText(r.Properties.MinimumTLSVersion, "1.2"), "linkedServers": []any{}, "instances": []any{},
 	})
 }

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +37,10 @@ const defaultRedisUser = "default"
 // redisTime bounds one command of the owner's: all of them are answered from
 // memory.
 const redisTime = 8 * time.Second
+
+// handshakeTime bounds a TLS handshake: a Redis that does none waits for the end
+// of a line that never comes.
+const handshakeTime = 3 * time.Second
 
 // minRedis is the first version that tells subcommands apart in its rules, has
 // key patterns for reading and writing, and selectors. Source: Redis 7.0
@@ -84,32 +90,47 @@ func (b *redisBackend) connect(ctx context.Context, addr, host, user string, pas
 	if err != nil {
 		return nil, err
 	}
-	var conf *tls.Config
-	if conf, err = gateway.BackendTLS(t.Mode, host, t.Roots); err != nil {
+	conf, err := gateway.BackendTLS(t.Mode, host, t.Roots)
+	if err != nil {
 		return nil, err
 	}
+	conn, err := dialRedis(ctx, addr, conf)
+	if err != nil {
+		return nil, b.unreachable(addr, user, password, err)
+	}
+	var taken atomic.Bool
 	c := redis.NewClient(&redis.Options{Addr: addr, Username: user, Password: password.Reveal(), Protocol: 2, PoolSize: 1, MaxRetries: -1, DialerRetries: 1,
-		DialTimeout: connectTimeout, ReadTimeout: redisTime, WriteTimeout: redisTime, ContextTimeoutEnabled: true, DisableIdentity: true,
+		ReadTimeout: redisTime, WriteTimeout: redisTime, ContextTimeoutEnabled: true, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		Dialer: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-			defer cancel()
-			conn, err := gateway.Dial(ctx, addr)
-			if err != nil || conf == nil {
-				return conn, err
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			if taken.Swap(true) {
+				return nil, net.ErrClosed // a lost connection is an error, not a reason for another
 			}
-			secure := tls.Client(conn, conf)
-			if err := secure.HandshakeContext(ctx); err != nil {
-				_ = conn.Close()
-				return nil, redisTLSError{err}
-			}
-			return secure, nil
+			return conn, nil
 		}})
 	if err := c.Ping(ctx).Err(); err != nil {
-		_ = c.Close()
+		_, _ = c.Close(), conn.Close()
 		return nil, b.unreachable(addr, user, password, err)
 	}
 	return c, nil
+}
+
+// dialRedis opens the connection under a client.
+func dialRedis(ctx context.Context, addr string, conf *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := gateway.Dial(ctx, addr)
+	if err != nil || conf == nil {
+		return conn, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	secure := tls.Client(conn, conf)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, redisTLSError{err}
+	}
+	return secure, nil
 }
 
 // redisTLSError tells a failed handshake from other lost connections.
@@ -230,15 +251,29 @@ func (b *redisBackend) pin(ctx context.Context) (*redis.Client, error) {
 		return b.owner(ctx)
 	}
 	b.SSLMode = sslRequire
-	if strings.HasPrefix(b.Host, "/") {
+	if strings.HasPrefix(b.Host, "/") || b.speaksPlainly(ctx) {
 		b.SSLMode = sslDisable
 	}
-	c, err := b.owner(ctx)
-	if err == nil || !errors.Is(err, errNoTLS) {
-		return c, err
-	}
-	b.SSLMode = sslDisable
 	return b.owner(ctx)
+}
+
+// speaksPlainly reports whether the server answers without TLS. A port of
+// Redis's does one or the other.
+func (b *redisBackend) speaksPlainly(ctx context.Context) bool {
+	conn, err := dialRedis(ctx, b.addr(), nil)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(handshakeTime))
+	var first [1]byte
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		return false
+	}
+	return first[0] == '+' || first[0] == '-'
 }
 
 // adopt logs the owner in and finds out whether it can do what is needed: make

@@ -41,8 +41,10 @@ type targets struct {
 	mysqlFirewall  *arm.Type[firewallProperties]
 	mysqlSettings  *arm.Type[mysqlSettingProperties]
 
-	redis     *arm.Type[redisProperties]
-	cognitive *arm.Type[cognitiveProperties]
+	redis         *arm.Type[redisProperties]
+	redisPolicies *arm.Type[redisPolicyProperties]
+	redisAssigns  *arm.Type[redisAssignmentProperties]
+	cognitive     *arm.Type[cognitiveProperties]
 }
 
 func (c *Connector) makeTargets() {
@@ -53,7 +55,7 @@ func (c *Connector) makeTargets() {
 	c.sqlAdmins, c.sqlOnly = c.sqlAdministratorType(), c.sqlOnlyType()
 	c.mysqlServers, c.mysqlDatabases, c.mysqlFirewall = c.mysqlServerType(), c.mysqlDatabaseType(), firewallTypeOf(MySQLServerType, mysqlVersions)
 	c.mysqlAdmins, c.mysqlSettings = c.mysqlAdministratorType(), c.mysqlSettingType()
-	c.redis, c.cognitive = c.redisType(), c.cognitiveType()
+	c.redis, c.redisPolicies, c.redisAssigns, c.cognitive = c.redisType(), c.redisPolicyType(), c.redisAssignmentType(), c.cognitiveType()
 }
 
 // targetTypes are in the order in which they lean on each other.
@@ -61,7 +63,7 @@ func (c *Connector) targetTypes() []arm.AnyType {
 	return []arm.AnyType{c.storage, c.blobServices, c.containers,
 		c.cosmos, c.cosmosDatabases, c.cosmosContainers, c.cosmosRoles, c.cosmosAssigns,
 		c.sqlServers, c.sqlDatabases, c.sqlFirewall, c.sqlAdmins, c.sqlOnly,
-		c.mysqlServers, c.mysqlDatabases, c.mysqlFirewall, c.mysqlAdmins, c.mysqlSettings, c.redis, c.cognitive}
+		c.mysqlServers, c.mysqlDatabases, c.mysqlFirewall, c.mysqlAdmins, c.mysqlSettings, c.redis, c.redisPolicies, c.redisAssigns, c.cognitive}
 }
 
 func (c *Connector) targetRoutes(api *arm.API) {
