@@ -10,6 +10,15 @@ import (
 
 // The engine of PostgreSQL: roles.go has what it runs.
 
+// has refuses a database that is not there.
+func (b *backend) has(ctx context.Context, database string) error {
+	conn, err := b.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	return conn.Close(context.WithoutCancel(ctx))
+}
+
 func (b *backend) realise(ctx context.Context, r roleSpec, on grant, lower bool) (made bool, err error) {
 	conn, err := b.connect(ctx, on.Database)
 	if err != nil {

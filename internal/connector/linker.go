@@ -20,6 +20,7 @@ var (
 	actionWriteConfig    = guard.Control(site.Type + "/config/write")
 	actionReadServer     = guard.Control(ServerType + "/read")
 	actionWritePrincipal = guard.Control(PrincipalType + "/write")
+	actionAssignPolicy   = guard.Control(RedisAssignmentType + "/write")
 )
 
 // linkerProperties is a connection. What is in clear here holds no password:
@@ -86,12 +87,15 @@ type made struct {
 	Kind        az.PrincipalKind `json:"principalType,omitempty"`
 	Role        az.ID            `json:"role,omitzero"`
 	Assignment  az.ID            `json:"assignment,omitzero"`
+	Clear       bool             `json:"withoutTLS,omitempty"` // what Host and Port name does not do TLS
 	// What follows is of targets besides PostgreSQL.
-	Target     string   `json:"target,omitempty"`           // az's word
-	RoleID     string   `json:"roleDefinition,omitempty"`   // of Assignment; "" is PostgreSQL Login
-	CosmosRole az.ID    `json:"sqlRoleAssignment,omitzero"` // Cosmos DB's own
-	Policies   bool     `json:"accessPolicy,omitempty"`     // the vault goes by policies
-	Policy     []string `json:"accessPolicyAdded,omitempty"`
+	Target     string `json:"target,omitempty"`           // az's word
+	RoleID     string `json:"roleDefinition,omitempty"`   // of Assignment; "" is PostgreSQL Login
+	CosmosRole az.ID  `json:"sqlRoleAssignment,omitzero"` // Cosmos DB's own
+	// CachePolicy gives the identity its data access policy of a cache.
+	CachePolicy az.ID    `json:"accessPolicyAssignment,omitzero"`
+	Policies    bool     `json:"accessPolicy,omitempty"` // the vault goes by policies
+	Policy      []string `json:"accessPolicyAdded,omitempty"`
 	// Vaulted are the names of secrets in KeyVault, by setting.
 	KeyVault az.ID             `json:"keyVault,omitzero"`
 	Vaulted  map[string]string `json:"secrets,omitempty"`
@@ -223,7 +227,10 @@ func (c *Connector) targetOf(r *arm.Resource[linkerProperties]) target {
 	p, m := &r.Properties, r.Properties.Made
 	t := target{Kind: m.Target, Auth: p.AuthInfo.AuthType, Client: p.ClientType, Connection: r.ID.Name(), Database: m.Database, User: m.User,
 		ClientID: p.AuthInfo.ClientID, Password: r.Secrets[linkerSecret], Prefix: m.Prefix, Host: m.Host, Port: m.Port,
-		Tenant: c.cfg.Names.Tenant, Management: c.cfg.Names.Origin(az.SurfaceManagement), Resource: m.Server}
+		Clear: m.Clear, Tenant: c.cfg.Names.Tenant, Management: c.cfg.Names.Origin(az.SurfaceManagement), Resource: m.Server}
+	if m.Target == kindRedis && t.User == defaultRedisUser {
+		t.User = "" // as a key has none
+	}
 	if m.Target != "" {
 		t.Account = strings.ToLower(m.Server.Name())
 		t.Endpoint, t.Suffix = c.targetEndpoint(m.Target, t.Account), c.cfg.Names.HostPort(c.cfg.Names.Domain)

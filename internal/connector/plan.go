@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
@@ -26,8 +27,9 @@ type plan struct {
 	server az.ID // its account
 	vault  az.ID // where secrets go; Root: nowhere
 	rights []need
-	real   *backend      // after find; nil unless PostgreSQL
+	real   engine        // after find; nil where no real server stands behind the target
 	who    site.Assigned // the identity; zero PrincipalID: it is to be made
+	name   string        // of the application that the connection is for
 	prev   []roleUse     // what the connection had of its role before
 }
 
@@ -108,13 +110,14 @@ func (p *plan) takeTarget() error {
 	t.Type = "AzureResource"
 	p.target, p.server = id, p.kind.account(id)
 	m := p.linker.Properties.Made
-	m.Server = p.server
-	if !p.kind.isPostgres() {
+	if m.Server = p.server; p.kind.word != kindPostgres {
 		m.Target = p.kind.word
-		return p.takeService(id.Name())
 	}
-	m.Database = id.Name()
-	return checkName("database", m.Database)
+	if f := p.kind.family(); f != nil && f.kind != Redis {
+		m.Database = id.Name()
+		return f.checkDatabase(m.Database)
+	}
+	return p.takeService(id.Name())
 }
 
 // takeStore reads where secrets are to go.
@@ -169,15 +172,19 @@ func (p *plan) takeAuth() error {
 		}
 		p.linker.Secrets = map[string]az.Secret{linkerSecret: given}
 	case authSecret:
-		if p.kind.login {
+		if p.kind.word == kindRedis && a.SecretInfo != nil {
+			a.Name = orText(a.Name, defaultRedisUser)
+		}
+		if p.kind.login || a.Name != "" {
 			return p.takeSecret(a)
 		}
-		a.Name, a.SecretInfo = "", nil // the account's key, which find takes
+		a.SecretInfo = nil // the account's key, which find takes
 		return nil
 	}
-	if a.UserName != "" {
-		return checkRole(a.UserName)
+	if f := p.kind.family(); f != nil && f.kind != Redis && a.UserName != "" {
+		return f.checkRole(a.UserName)
 	}
+	a.UserName = ""
 	return nil
 }
 
@@ -278,59 +285,77 @@ func checkKeys(i *configurationInfo) error {
 // needRights lists what the caller must be allowed to do to both sides: a
 // connection is not a way around what somebody may do by hand.
 func (p *plan) needRights(ctx context.Context) error {
-	if !p.kind.isPostgres() {
+	f := p.kind.family()
+	if f == nil {
 		return p.needTargetRights(ctx)
 	}
-	scope := databaseScope(p.server, p.linker.Properties.Made.Database)
-	p.rights = []need{{actionReadServer, p.server}, {actionWriteConfig, p.site}}
-	if p.linker.Properties.AuthInfo.AuthType != authSecret {
-		p.rights = append(p.rights, need{actionWritePrincipal, p.server}, need{actionAssignRole, scope})
+	p.rights = []need{{f.readServer(), p.server}, {actionWriteConfig, p.site}}
+	a := p.linker.Properties.AuthInfo
+	switch {
+	case a.AuthType == authSecret && f.kind == Redis && a.Name == "":
+		p.rights = append(p.rights, need{guard.Control(p.kind.keys), p.server})
+	case a.AuthType == authSecret:
+	case f.kind == Redis:
+		p.rights = append(p.rights, need{actionAssignPolicy, p.server})
+	default:
+		p.rights = append(p.rights, need{f.writePrincipal(), p.server}, need{actionAssignRole, loginScope(p.server, p.linker.Properties.Made.Database)})
 	}
 	return nil
 }
 
 // find looks up both sides, after the rights were asked for.
 func (p *plan) find(ctx context.Context) error {
-	if !p.kind.isPostgres() {
+	f := p.kind.family()
+	if f == nil {
 		return p.findTarget(ctx)
 	}
-	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
-	r, err := p.c.servers.Load(ctx, p.server)
+	row, ok, err := p.c.cfg.Store.Resource(ctx, p.server)
 	if err != nil {
 		return err
 	}
-	if r == nil {
-		return az.Errorf(az.NotFound, "ResourceNotFound", "The PostgreSQL server '%s' was not found. Attach it, or check its name and resource group.", p.server.Name())
+	if !ok {
+		return az.Errorf(az.NotFound, "ResourceNotFound", "The %s server '%s' was not found. Attach it, or check its name and resource group.", f.word, p.server.Name())
 	}
-	if p.real, err = p.c.real(ctx, r); err != nil {
-		return err
+	p.linker.Properties.Made.Server, p.server = row.ID, row.ID
+	p.linker.Properties.Made.Kind = az.ServicePrincipal
+	s := f.served(row)
+	switch p.real, err = p.c.engine(ctx, p.server); {
+	case err == nil && s != nil:
+		return p.findReal(ctx, f, s)
+	case s != nil && s.none && f.kind != PostgreSQL:
+		return p.findDescribed(ctx, f)
 	}
-	m.Server, p.server = r.ID, r.ID
+	return err
+}
+
+// findReal looks at the real server.
+func (p *plan) findReal(ctx context.Context, f *family, s *served) error {
+	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
 	if err := p.real.has(ctx, m.Database); err != nil {
 		return err
 	}
-	if a.AuthType == authSecret && p.real.local {
-		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The server '%s' is the plane's own and is reached through the gateway only, which takes tokens: use %s or %s.", r.ID.Name(), authSystem, authUser)
-	}
-	if a.AuthType == authSecret {
-		m.User, m.Host, m.Port = a.Name, p.real.Host, p.real.Port
+	host, port, hidden := p.real.where()
+	switch {
+	case a.AuthType == authSecret && hidden:
+		return az.Errorf(az.Invalid, "UnsupportedAuthType", "The server '%s' is the plane's own and is reached through the gateway only, which takes tokens: use %s or %s.", p.server.Name(), authSystem, authUser)
+	case a.AuthType == authSecret && a.Name == "":
+		return az.Errorf(az.Invalid, "MissingSecret", "The real server behind '%s' does not know the keys that Azure would make: give the name of a user of its own, and secretInfo; the way without a secret is %s.", p.server.Name(), authSystem)
+	case a.AuthType == authSecret:
+		m.User, m.Host, m.Port, m.Clear = a.Name, host, port, s.tls.Mode == sslDisable
 		return nil
+	case !s.entra:
+		return az.Errorf(az.Invalid, "EntraAuthDisabled", "Authentication by token is turned off for the server '%s': %s.", p.server.Name(), f.turnOn())
 	}
-	if c := r.Properties.AuthConfig; c != nil && c.ActiveDirectoryAuth == disabled {
-		return az.Errorf(az.Invalid, "EntraAuthDisabled", "Authentication by token is turned off for the server '%s': set its authConfig.activeDirectoryAuth to Enabled.", r.ID.Name())
-	}
-	m.Host, m.Port = p.c.cfg.Endpoint(PostgreSQL, p.server.Name())
-	m.Kind = az.ServicePrincipal
+	m.Host, m.Port = p.c.cfg.Endpoint(f.kind, p.server.Name())
 	return nil
 }
 
-// has refuses a database that is not there.
-func (b *backend) has(ctx context.Context, database string) error {
-	conn, err := b.connect(ctx, database)
-	if err != nil {
-		return err
+// turnOn is how tokens are let in.
+func (f *family) turnOn() string {
+	if f.kind == Redis {
+		return "set aad-enabled in its redisConfiguration to true"
 	}
-	return conn.Close(context.WithoutCancel(ctx))
+	return "set its authConfig.activeDirectoryAuth to Enabled"
 }
 
 // identity finds the identity that the connection is for.
@@ -355,26 +380,55 @@ func (p *plan) identity(ctx context.Context, caller az.Principal) error {
 	return nil
 }
 
-// role names the database role: what the request says, else aad_{connection};
-// if that is another principal's on this server, with a suffix that is always
-// the same for this one.
+// role names the database role: what the request says, else what az would call
+// it; if that is another principal's on this server, with a suffix that is
+// always the same for this one.
 func (p *plan) role(ctx context.Context) error {
+	f := p.kind.family()
 	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
 	m.PrincipalID, m.User = p.who.PrincipalID, a.UserName
 	if m.User == "" {
-		m.User = azUser(p.linker.ID)
+		m.User = p.usualRole(f)
 		taken, err := p.c.principals.Load(ctx, principalID(p.server, m.User))
 		if err != nil {
 			return err
 		}
 		if taken != nil && taken.Properties.PrincipalID != m.PrincipalID {
 			suffix := "_" + az.NamedGUID("hawser/role-suffix", m.PrincipalID)[:8]
-			m.User = m.User[:min(len(m.User), maxName-len(suffix))] + suffix
+			m.User = cut(m.User, f.maxRole-len(suffix)) + suffix
 		}
 	}
-	scope := databaseScope(p.server, m.Database)
-	m.Role, m.Assignment = principalID(p.server, m.User), assignmentID(p.linker.ID, scope)
-	return checkRole(m.User)
+	if m.Role = principalID(p.server, m.User); f.kind != PostgreSQL {
+		m.RoleID = f.role
+	}
+	m.Assignment = assignmentID(p.linker.ID, loginScope(p.server, m.Database))
+	return f.checkRole(m.User)
+}
+
+// usualRole is the name that az gives the role of a connection. Source:
+// wire/service-connector.md §4, 7.
+func (p *plan) usualRole(f *family) string {
+	if f.kind != SQLServer {
+		return azUser(p.linker.ID)
+	}
+	switch p.linker.Properties.AuthInfo.AuthType {
+	case authUser:
+		return p.who.ID.Name()
+	case authPrincipal:
+		return p.name
+	}
+	return p.site.Name()
+}
+
+// cut shortens a name to so many bytes, between two letters.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }
 
 // azUser is the database user of a connection, by the name that az gives it.
@@ -400,10 +454,13 @@ func (p *plan) steps(caller az.Principal) []step {
 		return last
 	}
 	out := []step{p.identityStep(caller)}
-	if p.kind.isPostgres() {
-		out = append(out, p.roleStep())
-	} else {
+	switch {
+	case p.real == nil:
 		out = append(out, step{name: "find what the identity is to be given", do: p.grants})
+	case p.kind.server == Redis:
+		out = append(out, p.policyStep())
+	default:
+		out = append(out, p.roleStep())
 	}
 	return append(out, last...)
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
-	"github.com/hawser/hawser/internal/guard"
 )
 
 // dryRunProperties is Microsoft.ServiceLinker/dryruns: what a connection would
@@ -165,8 +164,15 @@ func (p *plan) preview(ctx context.Context, call *arm.Call, out *dryRunPropertie
 	}
 	switch {
 	case p.linker.Properties.AuthInfo.AuthType == authSecret:
-	case !p.kind.isPostgres():
+	case p.real == nil:
+		if p.kind.family() != nil {
+			out.Notes = append(out.Notes, "No real server stands behind '"+p.server.Name()+"': the connection would be settings only, until one is attached (hawser attach) and the connection is made again.")
+		}
 		if err := p.previewGrants(ctx, call.Caller, out); err != nil {
+			return err
+		}
+	case p.kind.server == Redis:
+		if err := p.previewPolicy(ctx, call.Caller, out); err != nil {
 			return err
 		}
 	default:
@@ -192,7 +198,7 @@ func (p *plan) previewRole(ctx context.Context, caller az.Principal, out *dryRun
 	if err := p.identity(ctx, caller); err != nil {
 		return err
 	}
-	m := p.linker.Properties.Made
+	m, f := p.linker.Properties.Made, p.kind.family()
 	p.previewIdentity(out)
 	if err := p.role(ctx); err != nil {
 		return err
@@ -203,10 +209,10 @@ func (p *plan) previewRole(ctx context.Context, caller az.Principal, out *dryRun
 	}
 	out.Notes = append(out.Notes, notes...)
 	out.Operations = append(out.Operations,
-		operation{Name: "databaseRole", Type: "configAuth", Scope: databaseScope(p.server, m.Database).String(), Action: actionWritePrincipal.Name,
+		operation{Name: "databaseRole", Type: "configAuth", Scope: databaseScope(p.server, m.Database).String(), Action: f.writePrincipal().Name,
 			Description: "Make the role " + m.User + " and grant it " + string(m.Access) + " access to the database " + m.Database, SQL: sql},
 		operation{Name: "roleAssignment", Type: "configAuth", Scope: m.Assignment.Parent().String(), Action: actionAssignRole.Name,
-			Description: "Assign the role 'PostgreSQL Login' (" + guard.RolePostgresLogin + ") to the identity"})
+			Description: "Assign the role '" + f.roleWord + "' (" + f.role + ") to the identity"})
 	return nil
 }
 

@@ -30,6 +30,8 @@ type kind struct {
 	login bool
 	// connection is the type of the site's connection string.
 	connection string
+	// server is the kind of real server behind it, if there can be one.
+	server Kind
 }
 
 // The kinds that other code names.
@@ -38,6 +40,8 @@ const (
 	kindVault    = "keyvault"
 	kindCosmos   = "cosmos-sql"
 	kindRedis    = "redis"
+	kindMySQL    = "mysql-flexible"
+	kindSQL      = "sql"
 )
 
 var (
@@ -49,9 +53,9 @@ var (
 // kinds are what az 2.45 offers for a web app and this plane serves. Source:
 // wire/service-connector.md §1 to §3.
 var kinds = []*kind{
-	{word: kindPostgres, typ: DatabaseType, prefix: prefix, auth: everyAuth, settings: postgresSettings, usual: Write, login: true, connection: "PostgreSQL"},
-	{word: "mysql-flexible", typ: MySQLServerType + "/databases", prefix: "AZURE_MYSQL_", auth: everyAuth, settings: mysqlClient, usual: Write, login: true, connection: "MySql"},
-	{word: "sql", typ: SQLServerType + "/databases", prefix: "AZURE_SQL_", auth: everyAuth, settings: sqlSettings, usual: Write, login: true, connection: "SQLAzure"},
+	{word: kindPostgres, typ: DatabaseType, prefix: prefix, auth: everyAuth, settings: postgresSettings, usual: Write, login: true, connection: "PostgreSQL", server: PostgreSQL},
+	{word: kindMySQL, typ: MySQLServerType + "/databases", prefix: "AZURE_MYSQL_", auth: everyAuth, settings: mysqlClient, usual: Write, login: true, connection: "MySql", server: MySQL},
+	{word: kindSQL, typ: SQLServerType + "/databases", prefix: "AZURE_SQL_", auth: everyAuth, settings: sqlSettings, usual: Write, login: true, connection: "SQLAzure", server: SQLServer},
 	{word: "storage-blob", typ: StorageType + "/blobServices", prefix: "AZURE_STORAGEBLOB_", auth: everyAuth, settings: storageSettings("blob"), usual: Write, keys: StorageType + "/listKeys/action",
 		roles: map[Access]string{Read: guard.RoleBlobReader, Write: guard.RoleBlobContributor, Owner: guard.RoleBlobOwner}, probe: StorageType + "/blobServices/containers/blobs/read"},
 	{word: "storage-queue", typ: StorageType + "/queueServices", prefix: "AZURE_STORAGEQUEUE_", auth: everyAuth, settings: storageSettings("queue"), usual: Write, keys: StorageType + "/listKeys/action",
@@ -63,7 +67,7 @@ var kinds = []*kind{
 		roles: map[Access]string{Read: guard.RoleSecretsUser, Write: guard.RoleSecretsOfficer, Owner: guard.RoleSecretsOfficer}, probe: "Microsoft.KeyVault/vaults/secrets/getSecret/action"},
 	{word: kindCosmos, typ: CosmosType + "/sqlDatabases", prefix: "AZURE_COSMOS_", auth: everyAuth, settings: cosmosSettings, usual: Write, keys: CosmosType + "/listKeys/action",
 		roles: map[Access]string{Owner: guard.RoleCosmosContributor}},
-	{word: kindRedis, typ: RedisType + "/databases", prefix: "AZURE_REDIS_", auth: onlySecret, settings: redisSettings, usual: Write, keys: RedisType + "/listKeys/action", connection: "RedisCache"},
+	{word: kindRedis, typ: RedisType + "/databases", prefix: "AZURE_REDIS_", auth: everyAuth, settings: redisSettings, usual: Write, keys: RedisType + "/listKeys/action", connection: "RedisCache", server: Redis},
 }
 
 // kindNamed finds a kind; "" is PostgreSQL, from when there was no other.
@@ -112,7 +116,8 @@ func (k *kind) serves(auth string) bool {
 	return false
 }
 
-func (k *kind) isPostgres() bool { return k.word == kindPostgres }
+// family is the kind of real server behind it; nil if there is none.
+func (k *kind) family() *family { return k.server.family() }
 
 func kindWords() string {
 	var all []string

@@ -82,8 +82,8 @@ func (p *plan) needTargetRights(ctx context.Context) error {
 
 // findTarget is find: both sides are there, and the settings can be written.
 func (p *plan) findTarget(ctx context.Context) error {
-	m, a, c := p.linker.Properties.Made, p.linker.Properties.AuthInfo, p.c
-	row, ok, err := c.cfg.Store.Resource(ctx, p.server)
+	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
+	row, ok, err := p.c.cfg.Store.Resource(ctx, p.server)
 	if err != nil {
 		return err
 	}
@@ -91,26 +91,37 @@ func (p *plan) findTarget(ctx context.Context) error {
 		return az.Errorf(az.NotFound, "ResourceNotFound", "The target '%s' was not found. Create it, or check its name and resource group.", p.server.Name())
 	}
 	p.server, m.Server = row.ID, row.ID
-	if p.kind.login || p.kind.word == kindCosmos {
-		if _, ok, err = c.cfg.Store.Resource(ctx, p.target); err == nil && !ok {
-			err = az.Errorf(az.NotFound, "ResourceNotFound", "The database '%s' was not found in '%s'. Create it first.", p.target.Name(), p.server.Name())
-		}
-		if err != nil {
+	if p.kind.word == kindCosmos {
+		if err := p.databaseThere(ctx); err != nil {
 			return err
 		}
 	}
-	name := strings.ToLower(row.ID.Name())
-	switch p.kind.word {
-	case "mysql-flexible":
-		m.Host, m.Port = c.cfg.Names.Of(az.SurfaceMySQL, name), mysqlPort
-	case "sql":
-		m.Host, m.Port = c.cfg.Names.Of(az.SurfaceSQL, name), sqlPort
-	case kindRedis:
-		m.Host, m.Port = c.cfg.Names.Of(az.SurfaceRedis, name), redisPort
+	if m.Kind = az.ServicePrincipal; a.AuthType == authSecret {
+		return p.takeKey(ctx)
 	}
-	m.Kind = az.ServicePrincipal
+	return nil
+}
+
+func (p *plan) databaseThere(ctx context.Context) error {
+	_, ok, err := p.c.cfg.Store.Resource(ctx, p.target)
+	if err == nil && !ok {
+		err = az.Errorf(az.NotFound, "ResourceNotFound", "The database '%s' was not found in '%s'. Create it first.", p.target.Name(), p.server.Name())
+	}
+	return err
+}
+
+// findDescribed is find where nothing real stands behind a server: the
+// connection is settings and no more, as the server is a description.
+func (p *plan) findDescribed(ctx context.Context, f *family) error {
+	m, a := p.linker.Properties.Made, p.linker.Properties.AuthInfo
+	if p.kind.login {
+		if err := p.databaseThere(ctx); err != nil {
+			return err
+		}
+	}
+	m.Host, m.Port = p.c.cfg.Names.Of(f.surface, strings.ToLower(p.server.Name())), map[Kind]int{MySQL: mysqlPort, SQLServer: sqlPort, Redis: redisPort}[f.kind]
 	switch {
-	case a.AuthType == authSecret && p.kind.login:
+	case a.AuthType == authSecret && a.Name != "":
 		m.User = a.Name
 	case a.AuthType == authSecret:
 		return p.takeKey(ctx)
@@ -183,7 +194,7 @@ func (p *plan) application(ctx context.Context) error {
 		return az.Errorf(az.Invalid, "PrincipalNotFound", "There is no service principal with the client id %s, or its object id is another one.", a.ClientID)
 	}
 	a.PrincipalID = o.ID
-	p.who.PrincipalID, p.who.ClientID = o.ID, strings.ToLower(a.ClientID)
+	p.who.PrincipalID, p.who.ClientID, p.name = o.ID, strings.ToLower(a.ClientID), o.Name
 	return nil
 }
 
@@ -238,6 +249,9 @@ func (c *Connector) grantTx(tx *store.Tx, linker az.ID, m *made) error {
 			}
 		}
 	}
+	if !m.CachePolicy.IsRoot() {
+		return c.writePolicyTx(tx, linker, m.CachePolicy, m)
+	}
 	if !m.Policies {
 		return nil
 	}
@@ -287,6 +301,11 @@ func (c *Connector) policyUsers(tx *store.Tx, but az.ID, m *made) ([]*made, erro
 func (c *Connector) ungrantTx(tx *store.Tx, linker az.ID, now, old *made) error {
 	if !old.CosmosRole.IsRoot() && !old.CosmosRole.Equal(now.CosmosRole) {
 		if _, err := tx.DeleteResource(old.CosmosRole); err != nil {
+			return err
+		}
+	}
+	if !old.CachePolicy.IsRoot() && !old.CachePolicy.Equal(now.CachePolicy) {
+		if err := c.writePolicyTx(tx, linker, old.CachePolicy, nil); err != nil {
 			return err
 		}
 	}
@@ -367,21 +386,6 @@ func (c *Connector) validateTarget(ctx context.Context, call *arm.Call, r *arm.R
 		c.checkAppHas(ctx, call, r, v)
 		c.checkGrants(ctx, k, r, v)
 	}
-	if len(m.Vaulted) == 0 {
-		return
-	}
-	v.check("The app may read the vault that holds the secrets", func() error {
-		all, err := c.cfg.Sites.IdentitiesOf(ctx, call.Caller, r.ID.Parent())
-		if err != nil {
-			return err
-		}
-		for _, one := range all {
-			if ok, err := c.cfg.Vaults.MayRead(ctx, one.PrincipalID, one.ClientID, m.KeyVault); err != nil || ok {
-				return err
-			}
-		}
-		return failed("VaultNotReadable", "No identity of the app may read secrets of the vault '%s': connect the app to it, too.", m.KeyVault.Name())
-	})
 }
 
 func (c *Connector) checkKey(ctx context.Context, k *kind, r *arm.Resource[linkerProperties]) error {

@@ -104,8 +104,8 @@ func tableTarget(kind, auth, client string) target {
 	return t
 }
 
-// said are the settings as the tables write them.
-func said(t target) (out []string) {
+// writes lists the settings as the tables write them.
+func writes(t target) (out []string) {
 	for _, s := range t.settings() {
 		mark := ""
 		if !s.Secret.IsZero() {
@@ -150,7 +150,7 @@ func TestSettingsOfEveryClientAndWay(t *testing.T) {
 			}
 			for auth, want := range map[string]string{authSystem: r.system, authUser: r.user, authPrincipal: r.principal, authSecret: r.secret} {
 				x := tableTarget(kind, auth, r.client)
-				if diff := cmp.Diff(split(want, x.Host), said(x)); diff != "" {
+				if diff := cmp.Diff(split(want, x.Host), writes(x)); diff != "" {
 					t.Errorf("%s %s %s: (-want +got)\n%s", kind, r.client, auth, diff)
 				}
 				for _, s := range x.settings() {
@@ -181,14 +181,14 @@ func TestSettingsWithAnotherPort(t *testing.T) {
 		for client, line := range want {
 			x := tableTarget(kind, authSystem, client)
 			x.Port = 13306
-			if diff := cmp.Diff(split(strings.ReplaceAll(line, "tcp:H,", "tcp:"+x.Host+","), x.Host), said(x)); diff != "" {
+			if diff := cmp.Diff(split(strings.ReplaceAll(line, "tcp:H,", "tcp:"+x.Host+","), x.Host), writes(x)); diff != "" {
 				t.Errorf("%s %s: (-want +got)\n%s", kind, client, diff)
 			}
 		}
 	}
 	x := tableTarget("redis", authSystem, "go")
 	x.Port = managedRedisPort
-	if got := said(x); len(got) != 1 {
+	if got := writes(x); len(got) != 1 {
 		t.Errorf("on Azure Managed Redis's port: %v", got)
 	}
 }

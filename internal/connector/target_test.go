@@ -297,7 +297,7 @@ func TestSecretsGoToTheVault(t *testing.T) {
 		r.refused(boss, "PUT", sites+"web"+linkers+"c3", linkTo(my, authSecret, "none", `,"name":"u"`), 400, "MissingSecret")
 		r.refused(boss, "PUT", link, linkTo(my+"x", authSystem, "none", ""), 404, "ResourceNotFound")
 		r.refused(boss, "PUT", link, linkTo("Microsoft.Cache/redis/cache1/databases/99", authSecret, "none", ""), 400, "UnsupportedTarget")
-		r.refused(boss, "PUT", link, linkTo("Microsoft.Cache/redis/cache1/databases/0", authSystem, "none", ""), 400, "UnsupportedAuthType")
+		r.refused(boss, "PUT", link, linkTo("Microsoft.Storage/storageAccounts/acct1/fileServices/default", authSystem, "none", ""), 400, "UnsupportedAuthType")
 		r.refused(webmaster, "PUT", link, linkTo(blob, authSystem, "none", ""), 403, "LinkedAuthorizationFailed")
 		r.refused(contributor, "PUT", link, linkTo(blob, authSystem, "none", ""), 403, "LinkedAuthorizationFailed")
 	})

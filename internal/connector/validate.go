@@ -65,6 +65,9 @@ func (v *validationReport) check(name string, fn func() error) bool {
 	return c.Result == "success"
 }
 
+// codeNoBackend is the code of the error for a server that is a description.
+const codeNoBackend = "ServerHasNoBackend"
+
 func failed(code, format string, args ...any) error {
 	return az.Errorf(az.Invalid, code, format, args...)
 }
@@ -74,30 +77,51 @@ func (c *Connector) validateLinker(ctx context.Context, call *arm.Call, r *arm.R
 	p, m := &r.Properties, r.Properties.Made
 	stamp := func() string { return c.cfg.Clock().UTC().Format(time.RFC3339Nano) }
 	v := validationReport{LinkerName: r.ID.Name(), Available: true, Started: stamp(), SourceID: r.ID.Parent().String(), TargetID: p.TargetService.ID, AuthType: p.AuthInfo.AuthType}
-	if m.Target != "" {
+	if kindNamed(m.Target).family() == nil {
 		c.validateTarget(ctx, call, r, &v)
 	} else {
-		c.validatePostgres(ctx, call, r, &v)
+		c.validateServer(ctx, call, r, &v)
+	}
+	if len(m.Vaulted) > 0 {
+		v.check("The app may read the vault that holds the secrets", func() error { return c.checkVault(ctx, call, r) })
 	}
 	v.check("The app settings of the connection are present", func() error { return c.checkSettings(ctx, r) })
 	v.Ended = stamp()
 	return validation{ResourceID: r.ID.String(), Status: arm.StateSucceeded, Properties: v}, nil
 }
 
-func (c *Connector) validatePostgres(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties], v *validationReport) {
+// validateServer looks at a database server, by logging in to the real one as
+// the gateway or the app does.
+func (c *Connector) validateServer(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties], v *validationReport) {
 	p, m := &r.Properties, r.Properties.Made
-	var srv *backend
-	if v.check("The target existence is validated", func() (err error) { srv, err = c.server(ctx, m.Server); return err }) {
-		v.check("The target server can be reached and has the database", func() error { return srv.has(ctx, m.Database) })
-		if p.AuthInfo.AuthType == authSecret {
-			v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, srv, r) })
-		} else {
-			c.checkIdentity(ctx, call, srv, r, v)
-		}
+	srv, err := c.engine(ctx, m.Server)
+	if code, _ := wordsOf(err); code == codeNoBackend && m.Target != "" {
+		c.validateTarget(ctx, call, r, v)
+		v.warn("A real server stands behind the target", err)
+		return
+	}
+	if !v.check("The target existence is validated", func() error { return err }) {
+		return
+	}
+	v.check("The target server can be reached and has the database", func() error { return srv.has(ctx, m.Database) })
+	switch {
+	case p.AuthInfo.AuthType == authSecret:
+		v.check("The database login and password are accepted", func() error { return c.checkPassword(ctx, srv, r) })
+	case m.Target == kindRedis:
+		c.checkAppHas(ctx, call, r, v)
+		v.check("The identity has its access policy in the cache", func() error { return c.checkPolicy(ctx, srv, r) })
+	default:
+		c.checkIdentity(ctx, call, srv, r, v)
 	}
 }
 
-func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv *backend, r *arm.Resource[linkerProperties], v *validationReport) {
+// warn notes what is no failure.
+func (v *validationReport) warn(name string, err error) {
+	code, message := wordsOf(err)
+	v.Details = append(v.Details, validationCheck{Name: name, Result: "warning", Code: &code, Message: &message})
+}
+
+func (c *Connector) checkIdentity(ctx context.Context, call *arm.Call, srv engine, r *arm.Resource[linkerProperties], v *validationReport) {
 	m := r.Properties.Made
 	c.checkAppHas(ctx, call, r, v)
 	v.check("The identity may log in to the database", func() error {
@@ -134,7 +158,7 @@ func (c *Connector) checkAppHas(ctx context.Context, call *arm.Call, r *arm.Reso
 
 // checkRole logs in as the role, as the gateway does, and compares what it may
 // do with what it should.
-func (c *Connector) checkRole(ctx context.Context, srv *backend, r *arm.Resource[linkerProperties]) error {
+func (c *Connector) checkRole(ctx context.Context, srv engine, r *arm.Resource[linkerProperties]) error {
 	m := r.Properties.Made
 	p, err := c.principals.Load(ctx, m.Role)
 	if err != nil {
@@ -143,23 +167,30 @@ func (c *Connector) checkRole(ctx context.Context, srv *backend, r *arm.Resource
 	if p == nil || p.Properties.Status != roleReady || p.Properties.PrincipalID != m.PrincipalID {
 		return failed("RoleNotMapped", "The role %q is not mapped to the identity: create the connection again.", m.User)
 	}
-	conn, err := srv.loginAs(ctx, m.User, p.Secrets[passwordSecret], m.Database)
-	if err != nil {
-		return err
-	}
-	return conn.Close(context.WithoutCancel(ctx))
+	return srv.probe(ctx, m.User, p.Secrets[passwordSecret], m.Database, p.Properties.access(m.Database, true))
 }
 
-func (c *Connector) checkPassword(ctx context.Context, srv *backend, r *arm.Resource[linkerProperties]) error {
+func (c *Connector) checkPassword(ctx context.Context, srv engine, r *arm.Resource[linkerProperties]) error {
 	secret := r.Secrets[linkerSecret]
 	if isReference(secret) {
 		return nil // the app's reference is the app's to read; site says whether it resolves
 	}
-	conn, err := srv.loginAs(ctx, r.Properties.Made.User, secret, r.Properties.Made.Database)
+	return srv.probe(ctx, r.Properties.Made.User, secret, r.Properties.Made.Database, "")
+}
+
+// checkVault: a secret that the app cannot read is none.
+func (c *Connector) checkVault(ctx context.Context, call *arm.Call, r *arm.Resource[linkerProperties]) error {
+	all, err := c.cfg.Sites.IdentitiesOf(ctx, call.Caller, r.ID.Parent())
 	if err != nil {
 		return err
 	}
-	return conn.Close(context.WithoutCancel(ctx))
+	vault := r.Properties.Made.KeyVault
+	for _, one := range all {
+		if ok, err := c.cfg.Vaults.MayRead(ctx, one.PrincipalID, one.ClientID, vault); err != nil || ok {
+			return err
+		}
+	}
+	return failed("VaultNotReadable", "No identity of the app may read secrets of the vault '%s': connect the app to it, too.", vault.Name())
 }
 
 // loginAs logs in as somebody else than the owner.
