@@ -28,6 +28,11 @@ type Hooks struct {
 	// FromBackend looks at bytes on their way to the client, and returns the
 	// offset of the last border between two messages, -1 for none; false stops.
 	FromBackend func(chunk []byte) (border int, ok bool)
+	// AtEnd is asked what it means that the client has closed its side, in a
+	// protocol that has no word for goodbye: Release, or GoOn to pass the
+	// half-close on, which is also what no AtEnd means. Only the goroutine of
+	// FromClient calls it.
+	AtEnd func() Next
 	// LastWords returns what to tell the client at a border between messages;
 	// nil for nothing.
 	LastWords func(Reason) []byte
@@ -168,6 +173,10 @@ func (p *Pump) passUp(chunk []byte) bool {
 // leaveUp decides what a failed read of the client means and reports whether
 // the goroutine is done.
 func (p *Pump) leaveUp(err error) bool {
+	if p.AtEnd != nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && p.AtEnd() == Release {
+		p.exit(func() { p.because(ClientLeft); p.clean = true; _ = p.Backend.SetReadDeadline(past) })
+		return true
+	}
 	if errors.Is(err, io.EOF) {
 		p.exit(func() {
 			p.half = true
