@@ -43,6 +43,8 @@ type role struct {
 	through []string
 	syncing bool
 	person  bool
+	stale   bool    // the server may not have been told of its last change
+	by      []az.ID // a cache's: the policy assignments that it is for
 	// password is opened when the first who may use it asks.
 	password atomic.Pointer[az.Secret]
 }
@@ -171,7 +173,7 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login,
 		return Backend{}, c.noBackend(t.srv.fam, t.srv.id.Name())
 	}
 	if want.Kind == Redis {
-		err = c.mayUseCache(ctx, who, t, again)
+		t, err = c.mayUseCache(ctx, who, t, again)
 	} else {
 		err = c.mayLogIn(ctx, who, t, want.Database, again)
 	}
@@ -382,8 +384,9 @@ func (c *Connector) readServers(ctx context.Context) (*knownServers, error) {
 func (f *family) served(row store.Resource) *served {
 	var b struct {
 		Properties struct {
-			Hawser     *realServer `json:"hawser"`
-			AuthConfig *authConfig `json:"authConfig"`
+			Hawser     *realServer     `json:"hawser"`
+			AuthConfig *authConfig     `json:"authConfig"`
+			Redis      json.RawMessage `json:"redisConfiguration"`
 		} `json:"properties"`
 	}
 	if err := json.Unmarshal(row.Body, &b); err != nil {
@@ -401,7 +404,15 @@ func (f *family) served(row store.Resource) *served {
 		cfg.Mode = sslDisable // a socket of the plane's own
 	}
 	return &served{id: row.ID, fam: f, addr: h.addr(f.kind), tls: cfg, local: h.Local,
-		entra: b.Properties.AuthConfig == nil || b.Properties.AuthConfig.ActiveDirectoryAuth != disabled}
+		entra: takesTokens(f, b.Properties.AuthConfig, b.Properties.Redis)}
+}
+
+// takesTokens reports whether logins by token are turned on.
+func takesTokens(f *family, a *authConfig, redis json.RawMessage) bool {
+	if f.kind == Redis {
+		return takesRedisTokens(redis)
+	}
+	return a == nil || a.ActiveDirectoryAuth != disabled
 }
 
 // roleNamed returns the mapping of a role's name; nil if there is none.
@@ -432,6 +443,7 @@ func roleOf(server az.ID, p principalRow) *role {
 		r.whole = f.ofServer
 	}
 	r.person = p.Properties.members(p.ID) && !p.Properties.direct(p.ID)
+	r.stale, r.by = p.Properties.Stale, byAssignments(p.Properties.Uses)
 	for _, u := range p.Properties.Uses {
 		switch {
 		case u.Pending:

@@ -48,6 +48,13 @@ type engine interface {
 	where() (host string, port int, hidden bool)
 }
 
+// overlapping is an engine whose setPassword leaves the old password good, so
+// that no login fails between the server's change and the store's. settled ends
+// that.
+type overlapping interface {
+	settled(ctx context.Context, r roleSpec) error
+}
+
 // grant is what a role is to have in one database. Others is who else uses the
 // database: what the role itself may create there is to be open to them.
 type grant struct {
@@ -65,6 +72,8 @@ func (c *Connector) engine(ctx context.Context, server az.ID) (engine, error) {
 	switch f.kind {
 	case PostgreSQL:
 		return asEngine(c.server(ctx, server))
+	case Redis:
+		return asEngine(c.redisEngine(ctx, server))
 	}
 	return nil, c.noBackend(f, server.Name())
 }

@@ -53,7 +53,7 @@ func (c *Connector) takingOf(ctx context.Context, who az.Principal, srv *served,
 	case SQLServer:
 		return c.ownRole(ctx, who, srv, want.Database)
 	case Redis:
-		user = cacheUser(user)
+		return c.ownCacheUser(ctx, who, srv, user)
 	}
 	r, err := c.roleNamed(ctx, srv, user)
 	t := taking{srv: srv, user: user, role: r}

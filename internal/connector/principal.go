@@ -154,6 +154,9 @@ func (c *Connector) takePrincipal(ctx context.Context, r *arm.Resource[principal
 		p.RoleName = r.ID.Name()
 	}
 	f := familyOf(r.ID)
+	if f.kind == Redis {
+		return az.Errorf(az.Unsupported, "NotSupported", "The users of a cache follow its access policy assignments: make one of those.")
+	}
 	if err := f.checkRole(p.RoleName); err != nil {
 		return err
 	}
@@ -206,7 +209,10 @@ func (c *Connector) newPassword(r *arm.Resource[principalProperties]) {
 // deletingPrincipal drops the role. That cuts off whoever uses it, connections
 // too. If the server is away, its login stays behind with a password that
 // nobody knows: a server that is gone for good must not hold its resource.
-func (c *Connector) deletingPrincipal(ctx context.Context, _ *arm.Call, r *arm.Resource[principalProperties]) error {
+func (c *Connector) deletingPrincipal(ctx context.Context, call *arm.Call, r *arm.Resource[principalProperties]) error {
+	if familyOf(r.ID).kind == Redis && call.Direct() {
+		return az.Errorf(az.Invalid, "CannotDelete", "The users of a cache follow its access policy assignments: delete that of the principal %s.", r.Properties.PrincipalID)
+	}
 	srv, err := c.engine(ctx, r.ID.Parent())
 	if err == nil {
 		err = c.locked(ctx, r.ID, func(ctx context.Context) error { return srv.drop(ctx, c.spec(r)) })

@@ -63,14 +63,11 @@ func newRedisKey() az.Secret {
 func (c *Connector) redisType() *arm.Type[redisProperties] {
 	return arm.Define(RedisType, redisVersions, arm.Hooks[redisProperties]{
 		Check: c.checkRedis, View: c.viewRedis,
-		Apply: func(tx *store.Tx, r, old *arm.Resource[redisProperties]) error {
-			if old != nil {
-				return nil
+		Apply: c.applyRedis,
+		After: func(ctx context.Context, r, old *arm.Resource[redisProperties]) {
+			if old != nil && movedRedis(r, old) {
+				c.tidy(ctx, c.redisUsersOf(ctx, r.ID, "")...)
 			}
-			if err := c.applyRedisPolicies(tx, r.ID); err != nil {
-				return err
-			}
-			return onlyOne(tx, RedisType, r.ID, az.Errorf(az.Conflict, "NameNotAvailable", "An error occurred when trying to reserve the DNS name for the cache. This may be a temporary issue. Please try again, or choose another name."))
 		},
 		Actions: map[string]arm.ResourceAction[redisProperties]{
 			"listKeys": {Run: func(_ context.Context, _ *arm.Call, r *arm.Resource[redisProperties]) (any, error) {
@@ -79,6 +76,25 @@ func (c *Connector) redisType() *arm.Type[redisProperties] {
 			"regenerateKey": {Run: c.regenerateRedisKey},
 		},
 	})
+}
+
+func (c *Connector) applyRedis(tx *store.Tx, r, old *arm.Resource[redisProperties]) error {
+	if old != nil {
+		if movedRedis(r, old) {
+			return c.adoptRedisUsers(tx, r.ID)
+		}
+		return nil
+	}
+	if err := c.applyRedisPolicies(tx, r.ID); err != nil {
+		return err
+	}
+	return onlyOne(tx, RedisType, r.ID, az.Errorf(az.Conflict, "NameNotAvailable", "An error occurred when trying to reserve the DNS name for the cache. This may be a temporary issue. Please try again, or choose another name."))
+}
+
+// movedRedis reports whether another server stands behind a cache than before.
+func movedRedis(r, old *arm.Resource[redisProperties]) bool {
+	now, was := r.Properties.Hawser, old.Properties.Hawser
+	return now != nil && (was == nil || now.Host != was.Host || now.Port != was.Port)
 }
 
 func (c *Connector) checkRedis(ctx context.Context, call *arm.Call, r, old *arm.Resource[redisProperties]) error {

@@ -83,9 +83,22 @@ func (b *redisBackend) check() error {
 	return err
 }
 
-// connect opens a connection as a user; addr and host are the server's own, or
-// those of another node of its cluster. The caller closes it.
+// connect logs the owner or another who may PING in. The caller closes it.
 func (b *redisBackend) connect(ctx context.Context, addr, host, user string, password az.Secret) (*redis.Client, error) {
+	c, err := b.login(ctx, addr, host, user, password)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ping(ctx).Err(); err != nil {
+		_ = c.Close()
+		return nil, b.unreachable(addr, user, password, err)
+	}
+	return c, nil
+}
+
+// login opens a connection as a user; addr and host are the server's own, or
+// those of another node of its cluster. The caller closes it.
+func (b *redisBackend) login(ctx context.Context, addr, host, user string, password az.Secret) (*redis.Client, error) {
 	t, err := b.tls()
 	if err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ type redisAssignmentProperties struct {
 	Policy string `json:"accessPolicyName"`
 	Object string `json:"objectId"`
 	Alias  string `json:"objectIdAlias,omitempty"`
+	// Kind is what the principal is; Azure does not show it.
+	Kind az.PrincipalKind `json:"hawserKind,omitempty"`
 }
 
 // redisPolicyName is the form of both kinds' names. Source: the resource
@@ -78,7 +80,7 @@ func (c *Connector) redisPolicyType() *arm.Type[redisPolicyProperties] {
 		Check: c.checkRedisPolicy, Apply: c.applyRedisPolicy,
 		After: func(ctx context.Context, r, old *arm.Resource[redisPolicyProperties]) {
 			if old != nil && old.Properties.Permissions != r.Properties.Permissions {
-				c.tidy(ctx, c.redisUsersOf(ctx, r.ID)...)
+				c.tidy(ctx, c.redisUsersOf(ctx, r.ID.Parent(), r.ID.Name())...)
 			}
 		},
 		Deleting: func(_ context.Context, call *arm.Call, r *arm.Resource[redisPolicyProperties]) error {

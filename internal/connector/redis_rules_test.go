@@ -128,7 +128,7 @@ func TestRedisPoliciesAtTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		user, password := redisUser(az.NewGUID()), newPassword()
-		if made, err := b.setUser(t.Context(), user, password, rules); err != nil || !made {
+		if made, _, err := b.setUser(t.Context(), user, password, rules); err != nil || !made {
 			t.Fatalf("%q: %v, %v", tt.policy, made, err)
 		}
 		c := redisAs(t, b, user, password)

@@ -29,21 +29,26 @@ func redisPassword(p az.Secret) string {
 
 // setUser gives a user exactly its rules and password, on every node. The
 // server does all terms of one command or none, and open sessions have the new
-// rules from then on. made: it was not there on some node.
-func (b *redisBackend) setUser(ctx context.Context, user string, password az.Secret, rules []string) (made bool, err error) {
+// rules from then on. made: it was not there on some node; changed: it had other
+// rules on some.
+func (b *redisBackend) setUser(ctx context.Context, user string, password az.Secret, rules []string) (made, changed bool, err error) {
 	terms := append([]string{"reset", "on", redisPassword(password)}, rules...)
 	err = b.eachNode(ctx, func(c *redis.Client) error {
-		there, err := redisUserThere(ctx, c, user)
+		before, err := redisUserRules(ctx, c, user)
 		if err != nil {
 			return err
 		}
-		made = made || !there
 		if err := c.ACLSetUser(ctx, user, terms...).Err(); err != nil {
 			return redisFault("make the user", err)
 		}
+		after, err := redisUserRules(ctx, c, user)
+		if err != nil {
+			return err
+		}
+		made, changed = made || before == nil, changed || !slices.Equal(before, after)
 		return saveRedisUsers(ctx, c)
 	})
-	return made && err == nil, err
+	return made && err == nil, changed, err
 }
 
 // addPassword lets a user in with one more password; keepPassword takes every
@@ -109,15 +114,6 @@ func (b *redisBackend) endSession(ctx context.Context, user string, session uint
 		return redisFault("end the session", err)
 	}
 	return nil
-}
-
-// redisUserThere reports whether a node has a user.
-func redisUserThere(ctx context.Context, c *redis.Client, user string) (bool, error) {
-	names, err := c.ACLUsers(ctx).Result()
-	if err != nil {
-		return false, redisFault("look the user up", err)
-	}
-	return slices.Contains(names, user), nil
 }
 
 // redisUserOf reads the digests of a user's passwords.

@@ -263,7 +263,13 @@ func (c *Connector) rotate(ctx context.Context, id az.ID) error {
 	p.Properties.Syncing = p.Properties.Syncing || made && p.Properties.members(p.ID)
 	p.Secrets = map[string]az.Secret{passwordSecret: spec.Password}
 	p.Properties.Rotated, p.Properties.Rotating = az.MicrosOf(c.cfg.Clock()), false
-	return c.save(ctx, p)
+	if err := c.save(ctx, p); err != nil {
+		return err
+	}
+	if e, ok := srv.(overlapping); ok {
+		return e.settled(ctx, spec)
+	}
+	return nil
 }
 
 // save writes a role; it fails if somebody else wrote it since it was read.
