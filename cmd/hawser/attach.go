@@ -86,7 +86,7 @@ func (a *cli) attach(ctx context.Context, c *client.Client, k *serverKind, name 
 	if err := c.Put(ctx, server, map[string]any{"location": location, "properties": properties}, &r); err != nil {
 		return err
 	}
-	if database, _ := backend["database"].(string); database != "" && k.hasDatabases() {
+	if database, _ := backend["database"].(string); database != "" {
 		if err := c.Put(ctx, server+"/databases/"+url.PathEscape(database), map[string]any{"location": location, "properties": map[string]any{}}, nil); err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func backendOf(k *serverKind, u *url.URL) (map[string]any, error) {
 	if k.typ == typeSQL && database == "" {
 		database = q.Get("database")
 	}
-	if database != "" {
+	if database != "" && k.hasDatabases() { // those of a cache are numbers, which a connection names
 		backend["database"] = database
 	}
 	if h := q.Get("host"); h != "" && k.typ == typePostgres { // a Unix socket directory
