@@ -111,4 +111,3 @@ func byAssignments(uses []roleUse) (out []az.ID) {
 	slices.SortFunc(out, func(a, b az.ID) int { return strings.Compare(a.Key(), b.Key()) })
 	return out
 }
-
