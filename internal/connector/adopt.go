@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -22,36 +23,49 @@ const backendTag = "hawser-backend"
 // place finds out where the real server is: what the body says, else what the
 // tag says, else where it is already, else the plane runs one itself, else
 // nowhere: then the resource is a description only.
-func (c *Connector) place(ctx context.Context, call *arm.Call, r, old *arm.Resource[serverProperties]) error {
-	p, tag := &r.Properties, tagOf(r.Tags)
-	var was *realServer
+func (c *Connector) place(ctx context.Context, call *arm.Call, r, old *arm.Resource[serverProperties]) (err error) {
+	p, said := &r.Properties, placement{given: r.Properties.Hawser, tags: r.Tags, fresh: old == nil}
 	if old != nil {
-		was = old.Properties.Hawser
+		said.was, said.oldTags = old.Properties.Hawser, old.Tags
 	}
-	if given := p.Hawser; given != nil && given.Host == "" && given.URL == "" {
-		p.Hawser = was // what a reply said, sent back
-	} else if given != nil {
-		adopted := *given
-		adopted.Local = nil
-		p.Hawser = &adopted
+	if p.Hawser, err = c.placeOf(ctx, call, PostgreSQL.family(), said); err != nil {
+		return err
 	}
-	switch {
-	case p.Hawser != nil && (was == nil || *p.Hawser != *was):
-	case tag != "" && (old == nil || tag != tagOf(old.Tags)):
-		h, err := c.tagged(ctx, call, tag)
-		if err != nil {
-			return err
-		}
-		p.Hawser = h
-	case old != nil:
-		p.Hawser = was
-	case c.locals.why == "":
+	if p.Hawser == nil && old == nil && c.locals.why == "" {
 		p.Hawser = &realServer{Local: c.locals.newPlace()}
 	}
-	if was != nil && was.Local != nil && (p.Hawser == nil || p.Hawser.Local == nil) {
+	if said.was != nil && said.was.Local != nil && (p.Hawser == nil || p.Hawser.Local == nil) {
 		return az.Errorf(az.Invalid, "ServerIsLocal", "The plane runs this server itself, with its data: another server cannot take its place. Create a new one.")
 	}
 	return nil
+}
+
+// placement is what is said of the real server behind a resource.
+type placement struct {
+	given, was    *realServer // by the body; by the resource as it is
+	tags, oldTags map[string]string
+	fresh         bool // there was no resource
+}
+
+// placeOf finds out where a real server of any kind is; nil for nowhere. What
+// it returns may be changed.
+func (c *Connector) placeOf(ctx context.Context, call *arm.Call, f *family, said placement) (*realServer, error) {
+	tag, was := tagOf(said.tags), said.was
+	if g := said.given; g != nil && (g.Host != "" || g.URL != "") { // else what a reply said, sent back
+		h := *g
+		h.Local = nil
+		if was == nil || h != *was {
+			return &h, nil
+		}
+	}
+	if tag != "" && (said.fresh || tag != tagOf(said.oldTags)) {
+		return c.tagged(ctx, call, f, tag)
+	}
+	if was == nil {
+		return nil, nil
+	}
+	h := *was
+	return &h, nil
 }
 
 func tagOf(tags map[string]string) string {
@@ -64,17 +78,16 @@ func tagOf(tags map[string]string) string {
 }
 
 // tagged reads the tag.
-func (c *Connector) tagged(ctx context.Context, call *arm.Call, tag string) (*realServer, error) {
+func (c *Connector) tagged(ctx context.Context, call *arm.Call, f *family, tag string) (*realServer, error) {
 	if strings.Contains(tag, "://") {
-		var login serverProperties
 		h := &realServer{URL: tag}
-		password, err := h.takeURL(&login)
-		if err == nil && (password != "" || login.AdministratorLogin != "") {
+		login, password, err := h.takeURL(f)
+		if err == nil && (password != "" || login != "") {
 			err = az.Errorf(az.Invalid, "InvalidServerURL", "Whoever reads the server reads its tags: leave login and password out of the tag %s, and give them as administratorLogin and administratorLoginPassword.", backendTag)
 		}
 		return h, err
 	}
-	rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: ServerType})
+	rows, err := c.cfg.Store.Resources(ctx, store.ResourceQuery{Type: string(f.kind)})
 	if err != nil {
 		return nil, err
 	}
@@ -82,20 +95,23 @@ func (c *Connector) tagged(ctx context.Context, call *arm.Call, tag string) (*re
 		if !strings.EqualFold(row.ID.Name(), tag) {
 			continue
 		}
-		if err := call.Linked(ctx, actionReadServer, row.ID); err != nil {
+		if err := call.Linked(ctx, f.readServer(), row.ID); err != nil {
 			return nil, err
 		}
-		other, err := c.servers.Load(ctx, row.ID)
-		if err != nil {
-			return nil, err
+		var b struct {
+			Properties struct {
+				Hawser *realServer `json:"hawser"`
+			} `json:"properties"`
 		}
-		if other == nil || other.Properties.Hawser == nil || other.Properties.Hawser.Local != nil {
-			return nil, az.Errorf(az.Invalid, "InvalidBackend", "The server %q cannot stand behind another one: it is the plane's own, or has no real server itself.", tag)
+		if err := json.Unmarshal(row.Body, &b); err != nil {
+			return nil, az.Errorf(az.Internal, "", "").Because(err)
 		}
-		h := *other.Properties.Hawser
-		return &h, nil
+		if h := b.Properties.Hawser; h != nil && h.Local == nil {
+			return h, nil
+		}
+		return nil, az.Errorf(az.Invalid, "InvalidBackend", "The server %q cannot stand behind another one: it is the plane's own, or has no real server itself.", tag)
 	}
-	return nil, az.Errorf(az.Invalid, "InvalidBackend", "The tag %s must hold postgres://host:port/database?sslmode=…, or the name of an attached server.", backendTag)
+	return nil, az.Errorf(az.Invalid, "InvalidBackend", "The tag %s must hold %s://host:port/database?sslmode=…, or the name of an attached server.", backendTag, f.schemes[0])
 }
 
 // checkDescription is checkServer for one that nothing stands behind.

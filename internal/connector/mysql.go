@@ -30,10 +30,14 @@ type mysqlServerProperties struct {
 	HighAvailability json.RawMessage `json:"highAvailability,omitempty"`
 	Maintenance      json.RawMessage `json:"maintenanceWindow,omitempty"`
 	CreateMode       string          `json:"createMode,omitempty"`
+	Hawser           *realServer     `json:"hawser,omitempty"` // nil: a description only
 }
 
 func (c *Connector) mysqlServerType() *arm.Type[mysqlServerProperties] {
-	done := arm.ResourceAction[mysqlServerProperties]{Run: func(context.Context, *arm.Call, *arm.Resource[mysqlServerProperties]) (any, error) {
+	done := arm.ResourceAction[mysqlServerProperties]{Run: func(_ context.Context, _ *arm.Call, r *arm.Resource[mysqlServerProperties]) (any, error) {
+		if r.Properties.Hawser != nil {
+			return nil, az.Errorf(az.Conflict, "NotSupported", "This server is started and stopped where it runs, not here.")
+		}
 		return nil, az.Errorf(az.Conflict, "ServerHasNoBackend", "No MySQL server stands behind this resource yet: there is nothing to start, stop or restart.")
 	}}
 	return arm.Define(MySQLServerType, mysqlVersions, arm.Hooks[mysqlServerProperties]{
@@ -42,18 +46,13 @@ func (c *Connector) mysqlServerType() *arm.Type[mysqlServerProperties] {
 	})
 }
 
-func (c *Connector) checkMySQLServer(_ context.Context, _ *arm.Call, r, old *arm.Resource[mysqlServerProperties]) error {
+func (c *Connector) checkMySQLServer(ctx context.Context, call *arm.Call, r, old *arm.Resource[mysqlServerProperties]) error {
 	p := &r.Properties
 	if !validServerName(r.ID.Name()) || len(r.ID.Name()) < 3 {
 		return az.Errorf(az.Invalid, "InvalidServerName", "A server's name must have 3 to 63 lower-case letters, digits and dashes, with no dash at either end.")
 	}
 	located(r)
 	if old != nil {
-		if p.Login == "" {
-			p.Login = old.Properties.Login
-		} else if p.Login != old.Properties.Login {
-			return az.Errorf(az.Invalid, "InvalidParameterValue", "The administrator login of a server cannot be changed.")
-		}
 		p.Version = orText(p.Version, old.Properties.Version)
 	}
 	switch p.Version = orText(p.Version, "8.0.21"); p.Version {
@@ -64,10 +63,23 @@ func (c *Connector) checkMySQLServer(_ context.Context, _ *arm.Call, r, old *arm
 	if p.CreateMode != "" && !strings.EqualFold(p.CreateMode, "Default") && !strings.EqualFold(p.CreateMode, "Create") {
 		return az.Errorf(az.Invalid, "NotSupported", "Only empty servers are made here: replicas and restored servers are not served.")
 	}
+	r.SKU = or(r.SKU, `{"name":"Standard_B1ms","tier":"Burstable"}`)
+	if err := c.placeMySQL(ctx, call, r, old); err != nil {
+		return err
+	}
+	if old != nil {
+		if p.Login == "" {
+			p.Login = old.Properties.Login
+		} else if p.Login != old.Properties.Login && p.Hawser == nil {
+			return az.Errorf(az.Invalid, "InvalidParameterValue", "The administrator login of a server cannot be changed.")
+		}
+	}
 	if p.Login == "" {
 		return az.Errorf(az.Invalid, "InvalidParameterValue", "administratorLogin is missing.")
 	}
-	r.SKU = or(r.SKU, `{"name":"Standard_B1ms","tier":"Burstable"}`)
+	if p.Hawser != nil {
+		return c.checkMySQLAdopted(ctx, call, r, old)
+	}
 	return takePassword(r, &p.Password, p.Login, 8)
 }
 
@@ -122,57 +134,6 @@ func mysqlNetwork(given json.RawMessage) any {
 		n["publicNetworkAccess"] = enabled
 	}
 	return n
-}
-
-func (c *Connector) mysqlDatabaseType() *arm.Type[databaseProperties] {
-	return arm.Define(MySQLServerType+"/databases", mysqlVersions, arm.Hooks[databaseProperties]{
-		NoState: true,
-		Check: func(_ context.Context, _ *arm.Call, r, _ *arm.Resource[databaseProperties]) error {
-			if n := r.ID.Name(); len(n) > 64 || strings.ContainsAny(n, "`./\\") || strings.HasSuffix(n, " ") {
-				return az.Errorf(az.Invalid, "InvalidDatabaseName", "A database's name may have 64 characters and none of ` . / \\.")
-			}
-			r.Properties.Charset = orText(r.Properties.Charset, "utf8mb4")
-			r.Properties.Collation = orText(r.Properties.Collation, "utf8mb4_0900_ai_ci")
-			return nil
-		},
-	})
-}
-
-// mysqlAdministratorProperties is the one Entra administrator of a server.
-type mysqlAdministratorProperties struct {
-	Type     string `json:"administratorType,omitempty"`
-	Login    string `json:"login,omitempty"`
-	SID      string `json:"sid,omitempty"`
-	TenantID string `json:"tenantId,omitempty"`
-	Identity string `json:"identityResourceId,omitempty"`
-}
-
-func (c *Connector) mysqlAdministratorType() *arm.Type[mysqlAdministratorProperties] {
-	return arm.Define(MySQLServerType+"/administrators", mysqlVersions, arm.Hooks[mysqlAdministratorProperties]{NoState: true, Check: c.checkMySQLAdministrator})
-}
-
-func (c *Connector) checkMySQLAdministrator(ctx context.Context, _ *arm.Call, r, _ *arm.Resource[mysqlAdministratorProperties]) error {
-	p := &r.Properties
-	if r.ID.Name() != activeDirectory {
-		return az.Errorf(az.Invalid, "InvalidResourceName", "A server's administrator is called ActiveDirectory.")
-	}
-	a := sqlAdministrator{AdministratorType: p.Type, Login: p.Login, SID: p.SID, TenantID: p.TenantID}
-	if err := c.checkSQLAdministrator(ctx, &a); err != nil {
-		return err
-	}
-	p.Type, p.SID, p.TenantID = a.AdministratorType, a.SID, a.TenantID
-	server, err := c.mysqlServers.Load(ctx, r.ID.Parent())
-	if err != nil || server == nil {
-		return err
-	}
-	if server.Identity.User() {
-		for id := range server.Identity.UserAssigned {
-			if strings.EqualFold(id, p.Identity) {
-				return nil
-			}
-		}
-	}
-	return az.Errorf(az.Invalid, "IdentityNotAssigned", "identityResourceId must be a user-assigned identity of the server: az mysql flexible-server identity assign.")
 }
 
 // mysqlSettingProperties is a server parameter.

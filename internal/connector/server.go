@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -57,6 +58,7 @@ type realServer struct {
 	SSLMode       string `json:"sslMode,omitempty"`
 	CACertificate string `json:"caCertificate,omitempty"` // PEM
 	Database      string `json:"database,omitempty"`      // where the owner logs in
+	Version       string `json:"version,omitempty"`       // what it is: found out, not said
 	// Local: the plane runs it; nothing else is said then.
 	Local *localPlace `json:"local,omitempty"`
 }
@@ -183,23 +185,14 @@ func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) (given boo
 	h := *p.Hawser // the one given may be another resource's
 	p.Hawser = &h
 	if h.URL != "" {
-		password, err := h.takeURL(p)
+		login, password, err := h.takeURL(PostgreSQL.family())
 		if err != nil {
 			return false, err
 		}
-		if password != "" {
-			p.AdministratorLoginPassword = password
-		}
+		p.AdministratorLogin, p.AdministratorLoginPassword = orText(login, p.AdministratorLogin), orText(password, p.AdministratorLoginPassword)
 	}
-	if h.Port == 0 {
-		h.Port = 5432
-	}
-	if h.SSLMode == "" {
-		h.SSLMode = sslPrefer
-	}
-	if h.Database == "" {
-		h.Database = "postgres"
-	}
+	h.complete(PostgreSQL.family())
+	h.Version = ""
 	if p.AdministratorLoginPassword != "" {
 		r.Secrets = map[string]az.Secret{passwordSecret: az.NewSecret(p.AdministratorLoginPassword)}
 		p.AdministratorLoginPassword = ""
@@ -208,17 +201,18 @@ func (c *Connector) takeCredential(r *arm.Resource[serverProperties]) (given boo
 	return given, nil
 }
 
-func (h *realServer) takeURL(p *serverProperties) (password string, err error) {
-	bad := az.Errorf(az.Invalid, "InvalidServerURL", "The server's URL must have the form postgres://owner:password@host:port/database?sslmode=require; in a name or password, write characters such as @ : / as %%40 %%3A %%2F.")
+// takeURL takes the URL of a real server apart. It is not kept.
+func (h *realServer) takeURL(f *family) (login, password string, err error) {
+	bad := az.Errorf(az.Invalid, "InvalidServerURL", "The server's URL must have the form %s://owner:password@host:port/database?sslmode=require; in a name or password, write characters such as @ : / as %%40 %%3A %%2F.", f.schemes[0])
 	u, err := url.Parse(h.URL)
 	h.URL = ""
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Hostname() == "" && u.Query().Get("host") == "" {
-		return "", bad // the cause would hold the URL
+	if err != nil || !slices.Contains(f.schemes, u.Scheme) || u.Hostname() == "" && u.Query().Get("host") == "" {
+		return "", "", bad // the cause would hold the URL
 	}
 	h.Host = u.Hostname()
 	if port := u.Port(); port != "" {
 		if h.Port, err = strconv.Atoi(port); err != nil {
-			return "", bad
+			return "", "", bad
 		}
 	}
 	if d := strings.TrimPrefix(u.Path, "/"); d != "" {
@@ -232,14 +226,22 @@ func (h *realServer) takeURL(p *serverProperties) (password string, err error) {
 			h.Host = v[0]
 		case "application_name", "connect_timeout", "target_session_attrs", "channel_binding":
 		default:
-			return "", az.Errorf(az.Invalid, "InvalidServerURL", "The parameter %q of the server's URL is not served here; give a CA as caCertificate.", k)
+			return "", "", az.Errorf(az.Invalid, "InvalidServerURL", "The parameter %q of the server's URL is not served here; give a CA as caCertificate.", k)
 		}
 	}
 	if u.User != nil {
-		p.AdministratorLogin = u.User.Username()
+		login = u.User.Username()
 		password, _ = u.User.Password()
 	}
-	return password, nil
+	return login, password, nil
+}
+
+// complete fills in what nobody said.
+func (h *realServer) complete(f *family) {
+	if h.Port == 0 {
+		h.Port = f.port
+	}
+	h.SSLMode, h.Database = orText(h.SSLMode, sslPrefer), orText(h.Database, f.database)
 }
 
 func (c *Connector) checkAuthConfig(p *serverProperties) error {
@@ -278,29 +280,36 @@ func (b *backend) same(o *backend) bool {
 }
 
 func (b *backend) check() error {
-	bad := func(format string, args ...any) error { return az.Errorf(az.Invalid, "InvalidServer", format, args...) }
-	switch {
-	case b.Host == "" || len(b.Host) > 255 || strings.ContainsAny(b.Host, " \t\r\n\x00,@"):
-		return bad("properties.hawser.host must be the name or address of one server, or the directory of its Unix socket.")
-	case b.Port < 1 || b.Port > 65535:
-		return bad("properties.hawser.port must be from 1 to 65535.")
-	case b.Password.IsZero() && !strings.HasPrefix(b.Host, "/"):
-		return bad("The administrator's password is missing: give administratorLoginPassword.")
-	case len(b.RootCert) > maxRootCert:
-		return bad("caCertificate may have %d bytes.", maxRootCert)
+	if b.Password.IsZero() && !strings.HasPrefix(b.Host, "/") {
+		return az.Errorf(az.Invalid, "InvalidServer", "The administrator's password is missing: give administratorLoginPassword.")
 	}
-	switch b.SSLMode {
-	case sslDisable, sslPrefer, sslRequire, sslVerifyCA, sslVerifyFull:
-	default:
-		return bad("properties.hawser.sslMode must be disable, prefer, require, verify-ca or verify-full.")
+	if err := b.place().check(); err != nil {
+		return err
 	}
 	if err := checkName("administrator login", b.Owner); err != nil {
 		return err
 	}
-	if _, err := b.tls(); err != nil {
-		return err
-	}
 	return checkName("database", b.Database)
+}
+
+// check refuses what cannot be the place of a real server of any kind.
+func (h *realServer) check() error {
+	bad := func(format string, args ...any) error { return az.Errorf(az.Invalid, "InvalidServer", format, args...) }
+	switch {
+	case h.Host == "" || len(h.Host) > 255 || strings.ContainsAny(h.Host, " \t\r\n\x00,@"):
+		return bad("properties.hawser.host must be the name or address of one server, or the directory of its Unix socket.")
+	case h.Port < 1 || h.Port > 65535:
+		return bad("properties.hawser.port must be from 1 to 65535.")
+	case len(h.CACertificate) > maxRootCert:
+		return bad("caCertificate may have %d bytes.", maxRootCert)
+	}
+	switch h.SSLMode {
+	case sslDisable, sslPrefer, sslRequire, sslVerifyCA, sslVerifyFull:
+	default:
+		return bad("properties.hawser.sslMode must be disable, prefer, require, verify-ca or verify-full.")
+	}
+	_, err := h.tls()
+	return err
 }
 
 // adopt logs the owner in and finds out whether it can do what is needed. What
@@ -308,13 +317,7 @@ func (b *backend) check() error {
 func (b *backend) adopt(ctx context.Context) (version string, err error) {
 	conn, err := b.pin(ctx)
 	if err != nil {
-		var e *az.Error
-		if errors.As(err, &e) {
-			copied := *e
-			copied.Kind = az.Invalid
-			return "", &copied
-		}
-		return "", err
+		return "", asInvalid(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	var number int
@@ -330,6 +333,17 @@ func (b *backend) adopt(ctx context.Context) (version string, err error) {
 		return "", az.Errorf(az.Invalid, "OwnerLacksPrivilege", "The administrator login %q may not create roles: as a superuser, run ALTER ROLE %s CREATEROLE, or give another login.", b.Owner, ident(b.Owner))
 	}
 	return strconv.Itoa(number / 10000), nil
+}
+
+// asInvalid blames the request for an error.
+func asInvalid(err error) error {
+	var e *az.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	copied := *e
+	copied.Kind = az.Invalid
+	return &copied
 }
 
 // minVersion is the first with SCRAM verifiers (10) and default privileges on

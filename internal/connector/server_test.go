@@ -357,8 +357,7 @@ func FuzzServerURL(f *testing.F) {
 	f.Add("postgresql://[::1]:99999/x?host=/tmp")
 	f.Fuzz(func(t *testing.T, url string) {
 		h := realServer{URL: url}
-		var p serverProperties
-		password, err := h.takeURL(&p)
+		_, password, err := h.takeURL(PostgreSQL.family())
 		if h.URL != "" {
 			t.Fatal("the URL was kept")
 		}

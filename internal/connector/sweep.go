@@ -117,6 +117,12 @@ func (c *Connector) sweepOne(ctx context.Context, p principalRow) error {
 			return err
 		}
 	}
+	if f := familyOf(p.ID); f.kind == MySQL && p.Properties.IsAdmin && p.Properties.Status == roleReady && len(over) == 0 {
+		// An administrator's rights are those in each database that is there.
+		if err := c.Repair(ctx, p.ID.Parent(), p.Properties.RoleName); err != nil {
+			return err
+		}
+	}
 	if p.Properties.Rotating {
 		if err := c.locked(ctx, p.ID, func(ctx context.Context) error { return c.rotate(ctx, p.ID) }); err != nil {
 			return err

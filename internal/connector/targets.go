@@ -36,7 +36,7 @@ type targets struct {
 	sqlOnly      *arm.Type[sqlOnlyProperties]
 
 	mysqlServers   *arm.Type[mysqlServerProperties]
-	mysqlDatabases *arm.Type[databaseProperties]
+	mysqlDatabases *arm.Type[mysqlDatabaseProperties]
 	mysqlAdmins    *arm.Type[mysqlAdministratorProperties]
 	mysqlFirewall  *arm.Type[firewallProperties]
 	mysqlSettings  *arm.Type[mysqlSettingProperties]
