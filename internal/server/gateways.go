@@ -11,6 +11,7 @@ import (
 	"github.com/hawser/hawser/internal/connector"
 	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/gateway/pg"
+	"github.com/hawser/hawser/internal/gateway/redis"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
 )
@@ -42,6 +43,15 @@ func (s *Server) openings() []opening {
 				g, err := pg.New(pg.Config{Rules: r, TLS: s.gatewayTLS(), Domain: s.names.Suffix(az.SurfacePostgres),
 					OAuth: pg.OAuth{Discovery: s.names.Origin(az.SurfaceLogin) + "/" + s.names.Tenant + "/v2.0/.well-known/openid-configuration",
 						Scope: "https://ossrdbms-aad.database.windows.net/.default"},
+					Terminate: c.Terminate, Repair: c.Repair, Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock})
+				if err != nil {
+					return nil, nil, err
+				}
+				return g, g.Gate, nil
+			}},
+		{name: "redis", what: "Redis", addr: s.cfg.Redis, usual: "127.0.0.1:16380", audience: rest.Redis, kind: connector.Redis, login: guard.ActionRedisLogin,
+			open: func(r gateway.Rules) (door, *gateway.Gate, error) {
+				g, err := redis.New(redis.Config{Rules: r, TLS: s.gatewayTLS(), Domain: s.names.Suffix(az.SurfaceRedis),
 					Terminate: c.Terminate, Repair: c.Repair, Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock})
 				if err != nil {
 					return nil, nil, err
