@@ -314,8 +314,11 @@ func (a *cli) connectionRotate(ctx context.Context, c *client.Client, args []str
 	var r struct {
 		Properties struct {
 			Hawser struct {
-				Role string `json:"role"`
-				User string `json:"user"`
+				Role      string `json:"role"`
+				User      string `json:"user"`
+				Server    string `json:"server"`
+				Principal string `json:"principalId"`
+				Policy    string `json:"accessPolicyAssignment"`
 			} `json:"hawser"`
 		} `json:"properties"`
 	}
@@ -323,6 +326,10 @@ func (a *cli) connectionRotate(ctx context.Context, c *client.Client, args []str
 		return err
 	}
 	made := r.Properties.Hawser
+	if made.Role == "" && made.Policy != "" { // a cache: the user is the principal's
+		made.User = "hawser-" + made.Principal
+		made.Role = made.Server + "/principals/" + made.User
+	}
 	if made.Role == "" {
 		return fmt.Errorf("the connection %s has no backend password of the plane's: it goes by a secret of yours, or to a target that has none", args[1])
 	}

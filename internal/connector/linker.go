@@ -122,7 +122,7 @@ func (c *Connector) linkerType() *arm.Type[linkerProperties] {
 		Delete:    c.deleteLinker,
 		Deleted: func(ctx context.Context, r *arm.Resource[linkerProperties]) {
 			if m := r.Properties.Made; m != nil {
-				c.tidy(ctx, m.Role)
+				c.tidy(ctx, m.Role, m.cacheRole())
 			}
 		},
 		Actions: map[string]arm.ResourceAction[linkerProperties]{
@@ -206,9 +206,9 @@ func (c *Connector) undoOld(tx *store.Tx, linker az.ID, now, old *made) error {
 }
 
 func (c *Connector) afterLinker(ctx context.Context, r, old *arm.Resource[linkerProperties]) {
-	roles := []az.ID{r.Properties.Made.Role}
+	roles := []az.ID{r.Properties.Made.Role, r.Properties.Made.cacheRole()}
 	if old != nil && old.Properties.Made != nil {
-		roles = append(roles, old.Properties.Made.Role)
+		roles = append(roles, old.Properties.Made.Role, old.Properties.Made.cacheRole())
 	}
 	c.tidy(ctx, roles...)
 }

@@ -47,6 +47,7 @@ const (
 	servers      = group + "/providers/Microsoft.DBforPostgreSQL/flexibleServers/"
 	sites        = group + "/providers/Microsoft.Web/sites/"
 	linkers      = "/providers/Microsoft.ServiceLinker/linkers/"
+	vaultsPath   = group + "/providers/Microsoft.KeyVault/vaults/"
 )
 
 // rig is a plane with everything real in it but the question whose a
@@ -86,7 +87,9 @@ func newRig(t testing.TB, st *store.Store, sealer *seal.Sealer, f *fixture) *rig
 	api := arm.New(arm.Config{Store: st, Guard: g, Sealer: sealer, Clock: r.now, Log: log, Names: rigNames,
 		PrincipalKind: func(context.Context, string) (az.PrincipalKind, bool, error) { return az.ServicePrincipal, true, nil }})
 	r.Connector = New(Config{Store: st, Guard: g, API: api, Directory: r.dir, Sites: all, Vaults: vaults, Names: rigNames, Clock: r.now, Log: log,
-		Endpoint: func(_ Kind, server string) (string, int) { return rigNames.Of(az.SurfacePostgres, server), 15432 }})
+		Endpoint: func(k Kind, server string) (string, int) {
+			return rigNames.Of(k.family().surface, server), map[Kind]int{PostgreSQL: 15432, MySQL: 13306, SQLServer: 11433, Redis: 16380}[k]
+		}})
 	api.Register(auth.Types()...)
 	vaults.Register(api)
 	all.Register(api)
@@ -323,13 +326,18 @@ func (r *rig) roleExists(name string) bool {
 // traces counts what connections have left in the plane.
 func (r *rig) traces() (principals, assignments int) {
 	r.t.Helper()
-	for typ, n := range map[string]*int{PrincipalType: &principals, guard.RoleAssignmentType: &assignments} {
+	count := func(typ string, n *int) {
 		rows, err := r.st.Resources(context.Background(), store.ResourceQuery{Type: typ})
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		*n = len(rows)
+		*n += len(rows)
 	}
+	for _, f := range families {
+		count(f.principals(), &principals)
+	}
+	count(guard.RoleAssignmentType, &assignments)
+	count(RedisAssignmentType, &assignments)
 	return principals, assignments
 }
 
@@ -346,4 +354,32 @@ func (r *rig) records(action, outcome string) (out []guard.Record) {
 		r.t.Fatal(err)
 	}
 	return out
+}
+
+// made turns an app's identity on.
+func (r *rig) made(app string) az.Principal {
+	r.t.Helper()
+	r.must(boss, "PATCH", sites+app, `{"identity":{"type":"SystemAssigned"}}`)
+	return r.identity(app)
+}
+
+// ownApplication makes an application with a principal.
+func (r *rig) ownApplication(name string) (app, sp string) {
+	r.t.Helper()
+	r.write(func(tx *store.Tx) error {
+		a, err := r.dir.AddApplication(tx, directory.Object{Name: name})
+		if err != nil {
+			return err
+		}
+		s, err := r.dir.AddServicePrincipal(tx, a.AppID)
+		app, sp = a.AppID, s.ID
+		return err
+	})
+	return app, sp
+}
+
+// furnishVault makes the vault bypolicy.
+func (r *rig) furnishVault() {
+	r.t.Helper()
+	r.must(boss, "PUT", vaultsPath+"bypolicy", fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},"accessPolicies":[{"tenantId":%[1]q,"objectId":%q,"permissions":{"secrets":["all"]}}]}}`, rigNames.Tenant, boss))
 }

@@ -13,9 +13,6 @@ import (
 // assignment: it has the most that any of them asks for, and goes with the
 // last of them.
 
-// cachePolicies are the built-in policies of accesses.
-var cachePolicies = map[Access]string{Read: "Data Reader", Write: "Data Contributor", Owner: "Data Owner"}
-
 // cacheAssignment is the assignment of the connections of an identity.
 func cacheAssignment(cache az.ID, oid string) az.ID {
 	return cache.Child("accessPolicyAssignments", "connection-"+oid)
@@ -41,9 +38,9 @@ func (p *plan) findPolicy(ctx context.Context) error {
 		if a.Properties.Object != m.PrincipalID || a.ID.Equal(m.CachePolicy) {
 			continue
 		}
-		if a.Properties.Policy != cachePolicies[m.Access] {
+		if a.Properties.Policy != redisPolicyOf(m.Access) {
 			return az.Errorf(az.Conflict, "AccessPolicyAssignmentExists", "The identity has the access policy '%s' of the cache by the assignment '%s', which is no connection's, and can have one: delete that, or change it to '%s'.",
-				a.Properties.Policy, a.ID.Name(), cachePolicies[m.Access])
+				a.Properties.Policy, a.ID.Name(), redisPolicyOf(m.Access))
 		}
 		m.CachePolicy = az.ID{} // somebody gave what is needed, and takes it
 	}
@@ -79,10 +76,29 @@ func (c *Connector) writePolicyTx(tx *store.Tx, linker, id az.ID, now *made) err
 		}
 	}
 	if most == "" {
-		_, err := tx.DeleteResource(id)
+		return c.unassignPolicyTx(tx, id)
+	}
+	return c.assignPolicyTx(tx, id, oid, redisPolicyOf(most))
+}
+
+func (c *Connector) unassignPolicyTx(tx *store.Tx, id az.ID) error {
+	r, err := c.redisAssigns.Read(tx, id)
+	if err != nil || r == nil {
 		return err
 	}
-	return c.assignPolicyTx(tx, id, oid, cachePolicies[most])
+	if err := c.releaseTx(tx, redisRole(r), by(id)); err != nil {
+		return err
+	}
+	_, err = tx.DeleteResource(id)
+	return err
+}
+
+// cacheRole is the user of a connection's identity in a cache.
+func (m *made) cacheRole() az.ID {
+	if m.CachePolicy.IsRoot() {
+		return az.ID{}
+	}
+	return principalID(m.Server, redisUser(m.PrincipalID))
 }
 
 func (c *Connector) assignPolicyTx(tx *store.Tx, id az.ID, oid, policy string) error {
@@ -93,13 +109,12 @@ func (c *Connector) assignPolicyTx(tx *store.Tx, id az.ID, oid, policy string) e
 	if r == nil {
 		r = &arm.Resource[redisAssignmentProperties]{ID: id}
 	}
-	want := redisAssignmentProperties{Policy: policy, Object: oid, Alias: orText(r.Properties.Alias, oid)}
+	want := redisAssignmentProperties{Policy: policy, Object: oid, Alias: orText(r.Properties.Alias, oid), Kind: az.ServicePrincipal}
 	if r.Properties == want {
 		return nil
 	}
-	old := *r
 	r.Properties = want
-	if err := c.applyRedisAssignment(tx, r, &old); err != nil {
+	if err := c.applyRedisAssignment(tx, r, nil); err != nil {
 		return err
 	}
 	return c.redisAssigns.Write(tx, r)
@@ -121,7 +136,7 @@ func (p *plan) previewPolicy(ctx context.Context, caller az.Principal, out *dryR
 	}
 	out.Notes = append(out.Notes, notes...)
 	out.Operations = append(out.Operations, operation{Name: "accessPolicyAssignment", Type: "configAuth", Scope: p.server.String(), Action: actionAssignPolicy.Name,
-		Description: "Assign the data access policy '" + cachePolicies[m.Access] + "' to the identity", SQL: sql})
+		Description: "Assign the data access policy '" + redisPolicyOf(m.Access) + "' to the identity", SQL: sql})
 	return nil
 }
 
