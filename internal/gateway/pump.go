@@ -286,7 +286,7 @@ func (p *Pump) farewell(reason Reason, border bool) {
 		if !ok || n == 0 || at < 0 {
 			return
 		}
-		words = append((*b)[:at:at], words...)
+		words = append((*b)[:at:at], p.LastWords(reason)...) // which may depend on what came before
 	}
 	n, _ := p.Client.Write(words)
 	p.received.Add(int64(n))
