@@ -10,8 +10,10 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/connector"
 	"github.com/hawser/hawser/internal/gateway"
+	"github.com/hawser/hawser/internal/gateway/mysql"
 	"github.com/hawser/hawser/internal/gateway/pg"
 	"github.com/hawser/hawser/internal/gateway/redis"
+	"github.com/hawser/hawser/internal/gateway/tds"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
 )
@@ -43,6 +45,25 @@ func (s *Server) openings() []opening {
 				g, err := pg.New(pg.Config{Rules: r, TLS: s.gatewayTLS(), Domain: s.names.Suffix(az.SurfacePostgres),
 					OAuth: pg.OAuth{Discovery: s.names.Origin(az.SurfaceLogin) + "/" + s.names.Tenant + "/v2.0/.well-known/openid-configuration",
 						Scope: "https://ossrdbms-aad.database.windows.net/.default"},
+					Terminate: c.Terminate, Repair: c.Repair, Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock})
+				if err != nil {
+					return nil, nil, err
+				}
+				return g, g.Gate, nil
+			}},
+		{name: "mysql", what: "MySQL", addr: s.cfg.MySQL, usual: "127.0.0.1:13306", audience: rest.PostgreSQL, kind: connector.MySQL, login: guard.ActionMySQLLogin,
+			open: func(r gateway.Rules) (door, *gateway.Gate, error) {
+				g, err := mysql.New(mysql.Config{Rules: r, TLS: s.gatewayTLS(), Domain: s.names.Suffix(az.SurfaceMySQL),
+					Terminate: c.Terminate, Repair: c.Repair, Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock})
+				if err != nil {
+					return nil, nil, err
+				}
+				return g, g.Gate, nil
+			}},
+		{name: "tds", what: "SQL Server", addr: s.cfg.TDS, usual: "127.0.0.1:11433", audience: rest.SQL, kind: connector.SQLServer, login: guard.ActionSQLLogin,
+			open: func(r gateway.Rules) (door, *gateway.Gate, error) {
+				g, err := tds.New(tds.Config{Rules: r, TLS: s.gatewayTLS(), Domain: s.names.Suffix(az.SurfaceSQL),
+					STSURL:    s.names.Origin(az.SurfaceLogin) + "/" + s.names.ChallengeTenant, // clients take the tenant from it
 					Terminate: c.Terminate, Repair: c.Repair, Log: s.cfg.Log, Metrics: s.set, Clock: s.cfg.Clock})
 				if err != nil {
 					return nil, nil, err
