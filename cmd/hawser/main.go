@@ -90,7 +90,7 @@ func (a *cli) root() *cobra.Command {
 		return nil
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.upCommand(), a.envCommand(), a.runCommand(), a.appCommand(), a.identityCommand(), a.vaultCommand(),
+	root.AddCommand(a.upCommand(), a.envCommand(), a.runCommand(), a.proxyCommand(), a.appCommand(), a.identityCommand(), a.vaultCommand(),
 		a.secretCommand(), a.roleCommand(), a.userCommand(), a.groupCommand(), a.consentCommand(), a.principalCommand(), a.whyCommand(), a.attachCommand(), a.connectCommand(), a.connectionCommand(),
 		a.tokenCommand(), a.auditCommand(), a.statusCommand(), a.doctorCommand(), a.sealCommand(), a.trustCommand(), a.azSetupCommand(),
 		a.backupCommand(), a.restoreCommand())

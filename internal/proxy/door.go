@@ -39,6 +39,12 @@ func protocolOf(k Kind) (protocol, bool) {
 	switch k {
 	case Postgres:
 		return protocol{audience: "https://ossrdbms-aad.database.windows.net", port: "5432", connect: (*Door).postgres}, true
+	case MySQL:
+		return protocol{audience: "https://ossrdbms-aad.database.windows.net", port: "3306", connect: (*Door).mysql}, true
+	case SQLServer:
+		return protocol{audience: "https://database.windows.net/", port: "1433", connect: (*Door).tds}, true
+	case Redis:
+		return protocol{audience: "https://redis.azure.com", port: "6380", connect: (*Door).redis}, true
 	}
 	return protocol{}, false
 }
@@ -64,7 +70,9 @@ type Config struct {
 	Upstream
 	// Admit refuses a client by its connection; nil lets everybody in who
 	// reaches the listener.
-	Admit  func(net.Conn) error
+	Admit func(net.Conn) error
+	// Stranger is what those are told who are refused.
+	Stranger string
 	Limits gateway.Limits
 	Log    *slog.Logger
 	Clock  az.Clock
@@ -76,7 +84,6 @@ type Door struct {
 	cfg      Config
 	protocol protocol
 	tls      *tls.Config
-	full     error // the refusal of a session too many
 }
 
 // How long a door tries for a server, of the gate's 30 s for a whole login.
@@ -104,9 +111,12 @@ func (d *Door) accept(ctx context.Context, c net.Conn) {
 	pump, err := d.protocol.connect(d, ctx, c, d.admit(c))
 	if err != nil {
 		d.Refused("refused")
-		if !gone(err) {
-			d.cfg.Log.Warn("a program was not let in to its database", "database", d.cfg.Name, "error", err)
+		level := slog.LevelWarn
+		var known errStranger
+		if errors.As(err, &known) || gone(err) {
+			level = slog.LevelDebug
 		}
+		d.cfg.Log.Log(ctx, level, "a program was not let in to its database", "database", d.cfg.Name, "error", err)
 		gateway.CloseSoon(c)
 		return
 	}
@@ -129,10 +139,13 @@ func (d *Door) admit(c net.Conn) error {
 		return nil
 	}
 	if err := d.cfg.Admit(gateway.Bottom(c)); err != nil {
-		return &refusal{text: strangerText, cause: err}
+		return &refusal{text: first(d.cfg.Stranger, strangerText), cause: errStranger{err}}
 	}
 	return nil
 }
+
+// errStranger marks a refusal that Admit has reported already.
+type errStranger struct{ error }
 
 // begin starts the copy.
 func (d *Door) begin(ctx context.Context, p *gateway.Pump) {
@@ -165,9 +178,11 @@ func (d *Door) pump(client, backend net.Conn) *gateway.Pump {
 
 // dial opens the socket to the server. The connection is interrupted when the
 // login's time is over or the door closes.
-func (d *Door) dial(ctx context.Context) (c net.Conn, release func(), err error) {
+func (d *Door) dial(ctx context.Context) (net.Conn, func(), error) { return d.dialTo(ctx, d.cfg.Addr) }
+
+func (d *Door) dialTo(ctx context.Context, addr string) (c net.Conn, release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, reachWait)
-	c, err = gateway.Dial(ctx, d.cfg.Addr)
+	c, err = gateway.Dial(ctx, addr)
 	if err != nil {
 		cancel()
 		return nil, nil, &refusal{text: "cannot reach " + d.cfg.Name + " now: try again", cause: err}
@@ -209,6 +224,21 @@ func (d *Door) token(ctx context.Context) (az.Secret, time.Time, error) {
 		return text, ends, &refusal{text: "the token for " + d.cfg.Name + " has ended: compare the clocks", cause: errors.New("expired token")}
 	}
 	return text, ends, nil
+}
+
+// user is the role that logs in: the one that was named, or the person's own.
+func (d *Door) user(token az.Secret) (string, error) {
+	if d.cfg.User != "" {
+		return d.cfg.User, nil
+	}
+	c, err := claimsOf(token)
+	if err == nil && c.user() == "" {
+		err = errors.New("the token names no person")
+	}
+	if err != nil {
+		return "", &refusal{text: "nobody said which role to log in as: start hawser proxy with --user", cause: err}
+	}
+	return c.user(), nil
 }
 
 // strangerText is what a process is told that may not use a door.

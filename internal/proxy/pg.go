@@ -208,12 +208,16 @@ func (d *Door) pgLogin(ctx context.Context, s *pgStart) (_ net.Conn, greeting []
 	if err != nil {
 		return nil, nil, err
 	}
+	user, err := d.user(token)
+	if err != nil {
+		return nil, nil, err
+	}
 	b, release, err := d.pgOpen(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer release()
-	if _, err = b.Write(s.encode(d.cfg.User, d.cfg.Database)); err == nil {
+	if _, err = b.Write(s.encode(user, d.cfg.Database)); err == nil {
 		greeting, err = d.pgAuthenticate(b, token)
 	}
 	if err != nil {
@@ -253,7 +257,7 @@ func (d *Door) pgAuthenticate(b io.ReadWriter, token az.Secret) (greeting []byte
 				return nil, d.lost(err)
 			}
 		default:
-			return nil, &refusal{text: d.cfg.Name + " asks the role " + d.cfg.User + " for a password, not for a token: connect it to an identity first"}
+			return nil, &refusal{text: d.cfg.Name + " asks the role for a password, not for a token: connect it to an identity first"}
 		}
 	}
 	return nil, &refusal{text: d.cfg.Name + " does not speak PostgreSQL's protocol"}

@@ -30,3 +30,18 @@ func PeerUsers(c net.Conn) (users []uint32, err error) {
 	}
 	return users, nil
 }
+
+// ClientUser says whose the other end of a TCP connection is that came from
+// within this machine.
+func ClientUser(c net.Conn) (uint32, error) {
+	there, ok1 := addrPort(c.RemoteAddr())
+	here, ok2 := addrPort(c.LocalAddr())
+	if !ok1 || !ok2 {
+		return 0, errors.New("not a TCP connection")
+	}
+	answer, err := diag(there, here)
+	if err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint32(answer[diagUser:]), nil
+}

@@ -11,3 +11,8 @@ import (
 func PeerUsers(net.Conn) ([]uint32, error) {
 	return nil, errors.New("cannot find the user behind a connection on this system")
 }
+
+// ClientUser cannot be answered on this system.
+func ClientUser(net.Conn) (uint32, error) {
+	return 0, errors.New("cannot find the user behind a connection on this system")
+}
