@@ -3,214 +3,134 @@ package connector
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/hawser/hawser/internal/arm"
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/store"
 )
 
-// Azure's servers have functions with which an administrator maps a principal
-// to a role from inside the database, and az calls one when it makes a
-// connection (wire/service-connector.md §4). Here they are no functions of the
-// server: the gateway hands over such a call of an administrator's session, the
-// plane does it, and the server runs a query that gives the answer. They make
-// a mapping; the right to log in is still a role assignment's to give.
-
-// aadCall is a call of one of them.
-type aadCall struct {
-	function string
-	args     []string
-}
-
-// parseAAD reads SELECT [* FROM] function(constants)[;] and nothing else. What
-// is written another way goes to the server, which knows no such function.
-func parseAAD(sql string) (aadCall, bool) {
-	w := words{rest: sql}
-	if !w.word("select") {
-		return aadCall{}, false
-	}
-	if w.sign('*') && !w.word("from") {
-		return aadCall{}, false
-	}
-	name := w.name()
-	if name == "pg_catalog" && w.sign('.') {
-		name = w.name()
-	}
-	call := aadCall{function: name}
-	if !strings.HasPrefix(name, "pgaadauth_") || !w.sign('(') {
-		return aadCall{}, false
-	}
-	for !w.sign(')') {
-		if len(call.args) > 0 && !w.sign(',') || len(call.args) == maxAADArgs {
-			return aadCall{}, false
-		}
-		arg, ok := w.constant()
-		if !ok {
-			return aadCall{}, false
-		}
-		call.args = append(call.args, arg)
-	}
-	w.sign(';')
-	w.space()
-	return call, w.rest == ""
-}
-
-const maxAADArgs = 5
-
-// words reads the little of SQL that is needed.
-type words struct{ rest string }
-
-func (w *words) space() { w.rest = strings.TrimLeft(w.rest, " \t\r\n") }
-
-func (w *words) sign(c byte) bool {
-	w.space()
-	if w.rest == "" || w.rest[0] != c {
-		return false
-	}
-	w.rest = w.rest[1:]
-	return true
-}
-
-// name reads an identifier that is not quoted, in lower case.
-func (w *words) name() string {
-	w.space()
-	n := 0
-	for n < len(w.rest) && (w.rest[n] == '_' || w.rest[n]|0x20 >= 'a' && w.rest[n]|0x20 <= 'z' || n > 0 && w.rest[n] >= '0' && w.rest[n] <= '9') {
-		n++
-	}
-	name := strings.ToLower(w.rest[:n])
-	w.rest = w.rest[n:]
-	return name
-}
-
-func (w *words) word(want string) bool {
-	before := w.rest
-	if w.name() == want {
-		return true
-	}
-	w.rest = before
-	return false
-}
-
-// constant reads a string, true or false. A backslash means one thing or
-// another by a setting of the session, so there may be none.
-func (w *words) constant() (string, bool) {
-	if !w.sign('\'') {
-		v := w.name()
-		return v, v == "true" || v == "false"
-	}
-	var b strings.Builder
-	for {
-		part, rest, ok := strings.Cut(w.rest, "'")
-		if !ok || strings.ContainsAny(part, "\\\x00") {
-			return "", false
-		}
-		b.WriteString(part)
-		w.rest = rest
-		if !strings.HasPrefix(rest, "'") {
-			return b.String(), true
-		}
-		b.WriteByte('\'')
-		w.rest = rest[1:]
-	}
-}
-
-// literal writes a string constant whose meaning no setting changes.
-func literal(s string) string {
-	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
-}
+// Azure's servers let an administrator map a principal to a role from inside
+// the database: by functions (PostgreSQL), CREATE AADUSER (MySQL), CREATE USER
+// … FROM EXTERNAL PROVIDER (SQL Server). az does so when it makes a connection
+// (wire/service-connector.md §4). Here no server knows these: the gateway hands
+// over what an administrator's session says, the plane does it, and the server
+// runs something that gives the answer. aad_scan.go reads, aad_postgres.go,
+// aad_mysql.go and aad_tsql.go understand, and the files in _do.go do.
+//
+// As on Azure such a statement lets the principal in: it makes the role, with
+// no right but the login, the mapping and the assignment of the server's login
+// role at the server. Whoever made the administrator had the right to assign
+// roles there (checkAdministrator and its like). Dropping takes all of it back.
 
 // Statement does what an administrator's session asks for by a statement, and
-// returns the query that gives the server's client the answer; ok is false for
-// one that is the server's alone.
+// returns what the server is to run for the client's answer; ok is false for a
+// text that is the server's alone. Nothing of it is part of the session's
+// transaction.
 func (c *Connector) Statement(ctx context.Context, who az.Principal, at Backend, sql string) (instead string, ok bool) {
-	call, ok := parseAAD(sql)
-	if !ok {
+	f := familyOf(at.Server)
+	if f == nil {
 		return "", false
 	}
-	now, err := c.Recheck(ctx, who, Login{PostgreSQL, at.Server.Name(), at.Database, at.User})
-	if err == nil && (!now.Admin || !now.Server.Equal(at.Server)) {
-		err = az.Errorf(az.Forbidden, "", "permission denied for function %s", call.function)
+	s := &stating{c: c, who: who, at: at}
+	switch f.kind {
+	case PostgreSQL:
+		return s.postgres(ctx, sql)
+	case MySQL:
+		return s.mysql(ctx, sql)
+	case SQLServer:
+		return s.tsql(ctx, sql)
 	}
-	if err == nil {
-		instead, err = c.doAAD(ctx, who, at.Server, call)
-	}
-	if err != nil {
-		code, message := wordsOf(err)
-		c.cfg.Log.Info("connector: a statement of an administrator was refused", "function", call.function, "server", at.Server.Name(), "code", code, "error", err)
-		return fmt.Sprintf("DO $hawser$BEGIN RAISE EXCEPTION USING ERRCODE = '%s', MESSAGE = %s; END$hawser$", sqlState(err), literal(strings.ReplaceAll(message, "$hawser$", ""))), true
-	}
-	return instead, true
+	return "", false
 }
 
-// sqlState is what an error is in PostgreSQL. Source: its documentation,
-// appendix A.
-func sqlState(err error) string {
-	switch az.KindOf(err) {
-	case az.Forbidden, az.Unauthorized:
-		return "42501" // insufficient_privilege
-	case az.Conflict:
-		return "42710" // duplicate_object
-	case az.NotFound:
-		return "42704" // undefined_object
-	case az.Invalid:
-		return "22023" // invalid_parameter_value
-	case az.Unsupported:
-		return "0A000" // feature_not_supported
-	}
-	return "58000" // system_error
+// stating is one text of an administrator's session.
+type stating struct {
+	c       *Connector
+	who     az.Principal
+	at      Backend
+	checked bool
+	refused error
 }
 
-// doAAD does one call. Source of names and arguments: wire/databases.md §2.
-func (c *Connector) doAAD(ctx context.Context, who az.Principal, server az.ID, call aadCall) (string, error) {
-	a := call.args
-	switch {
-	case call.function == "pgaadauth_create_principal_with_oid" && len(a) == 5:
-		return c.createAAD(ctx, who, server, a[0], a[1], a[2], a[3], a[4])
-	case call.function == "pgaadauth_list_principals" && len(a) == 1:
-		return c.listAAD(ctx, server, a[0] == "true")
-	case call.function == "pgaadauth_drop_principal" && len(a) == 1:
-		return c.dropAAD(ctx, who, server, a[0])
+// allowed asks again, once, whether the session is an administrator's: its text
+// may be read long after its login.
+func (s *stating) allowed(ctx context.Context) error {
+	if s.checked {
+		return s.refused
 	}
-	return "", az.Errorf(az.Unsupported, "", "%s with %d arguments is not served here; use pgaadauth_create_principal_with_oid(roleName, objectId, objectType, isAdmin, isMfa)", call.function, len(a))
+	s.checked = true
+	f := familyOf(s.at.Server)
+	want := Login{f.kind, s.at.Server.Name(), s.at.Database, s.at.User}
+	if f.kind == SQLServer { // clients name no role
+		want.User = ""
+	}
+	now, err := s.c.Recheck(ctx, s.who, want)
+	if err == nil && (!now.Admin || now.User != s.at.User || !now.Server.Equal(s.at.Server)) {
+		err = az.Errorf(az.Forbidden, "NotAnAdministrator", "Only administrators of the server may do this.")
+	}
+	s.refused = err
+	return err
 }
 
-// aadKinds are the words for kinds of principals.
-var aadKinds = map[string]az.PrincipalKind{"user": az.User, "group": az.Group, "service": az.ServicePrincipal}
+// failed tells the log why a statement was refused.
+func (s *stating) failed(what string, err error) {
+	code, _ := wordsOf(err)
+	s.c.cfg.Log.Info("connector: a statement of an administrator was refused", "statement", what, "server", s.at.Server.Name(), "principal", s.who.ObjectID, "code", code, "error", err)
+}
 
-func (c *Connector) createAAD(ctx context.Context, who az.Principal, server az.ID, role, oid, kind, admin, mfa string) (string, error) {
-	switch {
-	case admin != "false":
-		return "", az.Errorf(az.Unsupported, "", "administrators are made over the management API: az postgres flexible-server ad-admin create")
-	case mfa != "false":
-		return "", az.Errorf(az.Unsupported, "", "isMfa is not served: pass false")
+// mapping is a principal and the role that a statement maps to it.
+type mapping struct {
+	role       string
+	oid        string
+	kind       az.PrincipalKind
+	admin, mfa bool
+	// again: it is no error if the principal has the role already. in is then
+	// where it was made a user (SQL Server: a database, or "" for the login).
+	again bool
+	in    string
+}
+
+// maxStatedIn bounds the databases in which a statement made users of one login.
+const maxStatedIn = 1000
+
+// statementLock keeps two statements about one role apart; its changes have a
+// lock of their own.
+func statementLock(role az.ID) az.ID { return role.Child("statements", "one") }
+
+// create makes a mapping: a role with no right but the login.
+func (s *stating) create(ctx context.Context, m mapping) error {
+	server := s.at.Server
+	if err := familyOf(server).checkRole(m.role); err != nil {
+		return err
 	}
-	if err := checkRole(role); err != nil {
-		return "", err
-	}
-	oid, found, err := c.principal(ctx, oid)
+	id := principalID(server, m.role)
+	return s.c.locked(ctx, statementLock(id), func(ctx context.Context) error {
+		old, err := s.c.principals.Load(ctx, id)
+		if err != nil {
+			return err
+		}
+		if old != nil && !m.again && old.Properties.direct(id) {
+			return az.Errorf(az.Conflict, "RoleExists", "role %s already exists", ident(m.role))
+		}
+		return s.createLocked(ctx, id, m)
+	})
+}
+
+func (s *stating) createLocked(ctx context.Context, id az.ID, m mapping) error {
+	c := s.c
+	srv, err := c.engine(ctx, s.at.Server)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if aadKinds[strings.ToLower(kind)] != found {
-		return "", az.Errorf(az.Invalid, "InvalidPrincipalType", "the object %s is a %s; objectType must be user, group or service", oid, found)
+	want := claim{Server: s.at.Server, By: id, Role: m.role, OID: m.oid, Kind: m.kind, Admin: m.admin}
+	if m.admin {
+		want.Access = Owner
 	}
-	id := principalID(server, role)
-	old, err := c.principals.Load(ctx, id)
-	if err != nil {
-		return "", err
-	}
-	if old != nil && old.Properties.direct(id) {
-		return "", az.Errorf(az.Conflict, "RoleExists", "role %s already exists", ident(role))
-	}
-	srv, err := c.server(ctx, server)
-	if err != nil {
-		return "", err
-	}
-	want := claim{Server: server, By: id, Role: role, OID: oid, Kind: found}
 	var prev []roleUse
-	err = c.perform(ctx, []step{
+	return c.perform(ctx, []step{
 		{
 			name: "make the role",
 			do:   func(ctx context.Context) error { return c.makeRole(ctx, srv, want, &prev) },
@@ -219,78 +139,195 @@ func (c *Connector) createAAD(ctx context.Context, who az.Principal, server az.I
 		{
 			name: "write the mapping down",
 			do: func(ctx context.Context) error {
-				if err := c.recordAAD(ctx, who, id, fmt.Sprintf("role %q mapped to %s", role, oid)); err != nil {
+				if err := s.record(ctx, id, fmt.Sprintf("role %q mapped to %s administrator=%t mfa=%t, with %s", m.role, m.oid, m.admin, m.mfa, familyOf(id).roleWord)); err != nil {
 					return err
 				}
-				return c.cfg.Store.Write(ctx, func(tx *store.Tx) error { return c.commitUse(tx, id, id, "") })
+				return c.cfg.Store.Write(ctx, func(tx *store.Tx) error { return c.commitMapping(tx, id, m) })
 			},
 		},
 	})
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("SELECT %s::text AS pgaadauth_create_principal_with_oid", literal("Created role for "+ident(role))), nil
 }
 
-func (c *Connector) recordAAD(ctx context.Context, who az.Principal, role az.ID, detail string) error {
-	return c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: who, Action: actionWritePrincipal.Name, Where: role.String(),
+// commitMapping writes a mapping and the right to log in.
+func (c *Connector) commitMapping(tx *store.Tx, id az.ID, m mapping) error {
+	if err := c.commitUse(tx, id, id, ""); err != nil {
+		return err
+	}
+	p, err := c.principals.Read(tx, id)
+	if err != nil {
+		return err
+	}
+	p.Properties.MFA = m.mfa
+	if m.again && !slices.ContainsFunc(p.Properties.StatedIn, func(d string) bool { return strings.EqualFold(d, m.in) }) {
+		if len(p.Properties.StatedIn) >= maxStatedIn {
+			return az.Errorf(az.TooMany, "TooManyDatabases", "The login is a user of %d databases already.", maxStatedIn)
+		}
+		p.Properties.StatedIn = append(p.Properties.StatedIn, m.in)
+	}
+	if err := c.principals.Write(tx, p); err != nil {
+		return err
+	}
+	return c.assignRole(tx, assignmentID(id, id.Parent()), m.oid, m.kind, familyOf(id).role)
+}
+
+// remap gives a role that a statement made to another principal, or changes
+// what its tokens need. What the role owns and may do goes with it: that is
+// what is asked for.
+func (s *stating) remap(ctx context.Context, m mapping) error {
+	id := principalID(s.at.Server, m.role)
+	return s.c.locked(ctx, statementLock(id), func(ctx context.Context) error {
+		p, err := s.statedOnly(ctx, m.role)
+		switch {
+		case err != nil:
+			return err
+		case p == nil:
+			return az.Errorf(az.NotFound, "RoleNotFound", "role %s does not exist, or is mapped to nobody", ident(m.role))
+		case p.Properties.IsAdmin != m.admin:
+			return az.Errorf(az.Unsupported, "", "whether role %s is an administrator's cannot be changed: drop it and create it again", ident(m.role))
+		}
+		if err := s.record(ctx, id, fmt.Sprintf("role %q of %s mapped to %s mfa=%t", m.role, p.Properties.PrincipalID, m.oid, m.mfa)); err != nil {
+			return err
+		}
+		changed := p.Properties.PrincipalID != m.oid
+		etag := p.ETag
+		err = s.c.cfg.Store.Write(ctx, func(tx *store.Tx) error {
+			p.ETag, p.Properties.PrincipalID, p.Properties.PrincipalType = etag, m.oid, m.kind
+			if err := s.c.principals.Write(tx, p); err != nil {
+				return err
+			}
+			return s.c.commitMapping(tx, id, m)
+		})
+		if err != nil || !changed {
+			return err
+		}
+		// Whoever had the role may have set its password at the server.
+		return s.c.locked(ctx, id, func(ctx context.Context) error { return s.c.rotate(ctx, id) })
+	})
+}
+
+// stated reads the role of a name if a statement made it; nil if none did.
+func (s *stating) stated(ctx context.Context, role string) (*arm.Resource[principalProperties], error) {
+	p, err := s.c.principals.Load(ctx, principalID(s.at.Server, role))
+	if err != nil || p == nil || p.Properties.RoleName != role || p.Properties.Status == roleRemoving || !p.Properties.isStated(p.ID) {
+		return nil, err
+	}
+	return p, nil
+}
+
+// isStated reports whether a statement made the role, whatever else uses it.
+func (p *principalProperties) isStated(id az.ID) bool {
+	return slices.ContainsFunc(p.Uses, func(u roleUse) bool { return u.stated(id) && !u.Pending })
+}
+
+// statedOnly is stated, and an error if something else uses the role, too.
+func (s *stating) statedOnly(ctx context.Context, role string) (*arm.Resource[principalProperties], error) {
+	id := principalID(s.at.Server, role)
+	p, err := s.c.principals.Load(ctx, id)
+	if err != nil || p == nil || p.Properties.RoleName != role || p.Properties.Status == roleRemoving {
+		return nil, err
+	}
+	if !p.Properties.isStated(id) || len(p.Properties.without(func(u roleUse) bool { return u.stated(id) })) > 0 {
+		return nil, az.Errorf(az.Conflict, "RoleInUse", "role %s is used by a connection, an administrator or a group's member of the plane; take that away first (hawser principal list)", ident(role))
+	}
+	return p, nil
+}
+
+// drop takes back what create made, and nothing of a connection's. From its
+// commit on nobody gets in by it; what the server does not do now, Sweep has
+// it do later.
+func (s *stating) drop(ctx context.Context, role string) error {
+	id := principalID(s.at.Server, role)
+	return s.c.locked(ctx, statementLock(id), func(ctx context.Context) error {
+		if err := s.record(ctx, id, fmt.Sprintf("role %q dropped", role)); err != nil {
+			return err
+		}
+		err := s.c.cfg.Store.Write(ctx, func(tx *store.Tx) error { return s.c.unmapTx(tx, id) })
+		if err != nil {
+			return err
+		}
+		return s.c.finish(ctx, id)
+	})
+}
+
+// unmapTx ends what a statement said about a role.
+func (c *Connector) unmapTx(tx *store.Tx, id az.ID) error {
+	if err := c.releaseTx(tx, id, func(u roleUse) bool { return u.stated(id) }); err != nil {
+		return err
+	}
+	p, err := c.principals.Read(tx, id)
+	if err != nil || p == nil {
+		return err
+	}
+	p.Properties.unstate()
+	if err := c.principals.Write(tx, p); err != nil {
+		return err
+	}
+	_, err = tx.DeleteResource(assignmentID(id, id.Parent()))
+	return err
+}
+
+// unstate forgets what only a statement's mapping has.
+func (p *principalProperties) unstate() { p.MFA, p.StatedIn = false, nil }
+
+// record writes down what a statement does, before it is done.
+func (s *stating) record(ctx context.Context, role az.ID, detail string) error {
+	return s.c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: s.who, Action: familyOf(role).writePrincipal().Name, Where: role.String(),
 		Outcome: guard.Allowed, Reason: "the caller is an administrator of the server", Detail: detail})
 }
 
-func (c *Connector) listAAD(ctx context.Context, server az.ID, adminsOnly bool) (string, error) {
-	all, err := c.principalRows(ctx, server)
-	if err != nil {
-		return "", err
-	}
-	var rows []string
-	for _, p := range all {
-		if p.Properties.Status != roleReady || adminsOnly && !p.Properties.IsAdmin {
-			continue
+// The codes of errors about names.
+const (
+	nameUnknown   = "PrincipalNameNotFound"
+	nameAmbiguous = "PrincipalNameAmbiguous"
+)
+
+// named finds a principal as Azure's servers do: a user by the user principal
+// name, a group or an application by its display name. A name of two is
+// refused, whichever they are.
+func (c *Connector) named(ctx context.Context, name string) (oid string, kind az.PrincipalKind, err error) {
+	found := 0
+	if name != "" {
+		u, ok, err := c.cfg.Directory.UserByUPN(ctx, name)
+		if err != nil {
+			return "", "", err
 		}
-		kind, admin := "", 0
-		for word, k := range aadKinds {
-			if k == p.Properties.PrincipalType {
-				kind = word
+		if ok {
+			found, oid, kind = 1, u.ID, az.User
+		}
+		for _, k := range []az.PrincipalKind{az.Group, az.ServicePrincipal} {
+			some, err := c.cfg.Directory.Find(ctx, store.ObjectQuery{Kind: string(k), Name: name, Limit: 2})
+			if err != nil {
+				return "", "", err
+			}
+			for _, o := range some {
+				found, oid, kind = found+1, o.ID, k
 			}
 		}
-		if p.Properties.IsAdmin {
-			admin = 1
-		}
-		rows = append(rows, fmt.Sprintf("(%s::name, %s::text, %s::text, %s::text, 0, %d)", literal(p.Properties.RoleName), literal(kind),
-			literal(p.Properties.PrincipalID), literal(c.cfg.Names.Tenant), admin))
 	}
-	where := ""
-	if len(rows) == 0 {
-		rows, where = []string{"(NULL::name, NULL::text, NULL::text, NULL::text, 0, 0)"}, " WHERE false"
+	switch found {
+	case 1:
+		return oid, kind, nil
+	case 0:
+		return "", "", az.Errorf(az.Invalid, nameUnknown, "Could not validate AAD user %s because its name is not found in the tenant.", name)
 	}
-	return "SELECT * FROM (VALUES " + strings.Join(rows, ", ") + ") AS t(rolename, principaltype, objectid, tenantid, ismfa, isadmin)" + where, nil
+	return "", "", az.Errorf(az.Invalid, nameAmbiguous, "Could not validate AAD user %s because its name is not unique in the tenant; name the object id.", name)
 }
 
-// dropAAD takes back what createAAD made, and nothing of a connection's.
-func (c *Connector) dropAAD(ctx context.Context, who az.Principal, server az.ID, role string) (string, error) {
-	id := principalID(server, role)
-	p, err := c.principals.Load(ctx, id)
-	if err != nil {
-		return "", err
+// byID finds a principal by its object id; an application by its client id, too.
+func (c *Connector) byID(ctx context.Context, id string) (oid string, kind az.PrincipalKind, err error) {
+	id = strings.ToLower(id)
+	if az.IsGUID(id) {
+		o, ok, err := c.cfg.Directory.ByAppID(ctx, id)
+		if err != nil {
+			return "", "", err
+		}
+		if ok {
+			return o.ID, az.ServicePrincipal, nil
+		}
+		oid, kind, err := c.principal(ctx, id)
+		if err == nil || !az.Is(err, az.Invalid) {
+			return oid, kind, err
+		}
 	}
-	made := false
-	if p != nil {
-		made = len(p.Properties.without(func(u roleUse) bool { return u.stated(id) })) < len(p.Properties.Uses)
-	}
-	if !made {
-		return "", az.Errorf(az.NotFound, "RoleNotFound", "no principal named %s was made by pgaadauth_create_principal_with_oid", ident(role))
-	}
-	if err := c.recordAAD(ctx, who, id, fmt.Sprintf("role %q dropped", role)); err != nil {
-		return "", err
-	}
-	err = c.cfg.Store.Write(ctx, func(tx *store.Tx) error {
-		return c.releaseTx(tx, id, func(u roleUse) bool { return u.stated(id) })
-	})
-	if err != nil {
-		return "", err
-	}
-	if err := c.finish(ctx, id); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("SELECT %s::text AS pgaadauth_drop_principal", literal("Dropped role "+ident(role))), nil
+	return "", "", az.Errorf(az.Invalid, nameUnknown, "Could not validate AAD user %s because its name is not found in the tenant.", id)
 }

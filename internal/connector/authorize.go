@@ -35,6 +35,7 @@ type role struct {
 	kind   az.PrincipalKind
 	ready  bool
 	admin  bool
+	mfa    bool             // the token must show a second factor
 	any    bool             // any database: made by a statement, or an administrator's
 	whole  bool             // the right to log in is the server's: it reaches all of its databases
 	scopes map[string]az.ID // by database
@@ -252,20 +253,27 @@ func (c *Connector) mayTake(ctx context.Context, who az.Principal, t taking, dat
 	switch {
 	case !srv.entra:
 		reason = "authentication by token is turned off for the server"
-	case len(t.through) > 0 && known:
-		return scope, nil // it is his own name, and his groups' roles are for the database
+	case len(t.through) > 0 && known: // it is his own name, and his groups' roles are for the database
+		if !t.lacksFactor(who) {
+			return scope, nil
+		}
+		reason, code = noFactor, gateway.NoSecondFactor
 	case r == nil || !r.ready:
 		reason = "the role is not mapped to anybody"
 	case !known:
 		reason = "the role is not mapped for this database"
 	default:
 		mine, err := c.holds(ctx, who.ObjectID, r)
-		if err != nil || mine {
+		switch {
+		case err != nil, mine && !t.lacksFactor(who):
 			return scope, err
-		}
-		reason = "the role is mapped to somebody else"
-		if r.kind == az.User && who.Kind == az.ServicePrincipal {
-			code = gateway.WrongTokenType
+		case mine:
+			reason, code = noFactor, gateway.NoSecondFactor
+		default:
+			reason = "the role is mapped to somebody else"
+			if r.kind == az.User && who.Kind == az.ServicePrincipal {
+				code = gateway.WrongTokenType
+			}
 		}
 	}
 	err := c.cfg.Guard.Record(ctx, guard.Event{Kind: guard.EventDecision, Caller: who, Action: srv.fam.login.Name, Where: srv.id.String(),
@@ -274,6 +282,14 @@ func (c *Connector) mayTake(ctx context.Context, who az.Principal, t taking, dat
 		return az.ID{}, err
 	}
 	return az.ID{}, az.Errorf(az.Forbidden, code, "The login as %q was refused: %s.", user, reason)
+}
+
+const noFactor = "the role is for tokens that show a second factor"
+
+// lacksFactor reports whether the role, or one of a group that it is through,
+// needs a second factor that the token does not show.
+func (t *taking) lacksFactor(who az.Principal) bool {
+	return !who.MFA && (t.role != nil && t.role.mfa || slices.ContainsFunc(t.through, func(r *role) bool { return r.mfa }))
 }
 
 // scope is where the right to log in to a database as the role is asked for.
@@ -438,7 +454,7 @@ func (c *Connector) roleNamed(ctx context.Context, srv *served, name string) (*r
 // roleOf is a role's resource as the gateway needs it.
 func roleOf(server az.ID, p principalRow) *role {
 	r := &role{id: p.ID, name: p.Properties.RoleName, holder: p.Properties.PrincipalID, kind: p.Properties.PrincipalType,
-		ready: p.Properties.Status == roleReady, syncing: p.Properties.Syncing, scopes: map[string]az.ID{}}
+		ready: p.Properties.Status == roleReady, syncing: p.Properties.Syncing, mfa: p.Properties.MFA, scopes: map[string]az.ID{}}
 	if f := familyOf(server); f != nil {
 		r.whole = f.ofServer
 	}

@@ -45,6 +45,10 @@ type principalProperties struct {
 	// Syncing: the server may have other memberships of a person's role than
 	// Uses says.
 	Syncing bool `json:"syncing,omitempty"`
+	// MFA: the token must show a second factor. Where a statement made it:
+	// StatedIn are the databases it is a user of ("": it is a login; SQL Server).
+	MFA      bool     `json:"isMfa,omitempty"`
+	StatedIn []string `json:"statedIn,omitempty"`
 }
 
 // roleUse is one reason for a role to be there.
@@ -112,6 +116,11 @@ func (c *Connector) principalType(f *family) *arm.Type[principalProperties] {
 	return arm.Define(f.principals(), versions, arm.Hooks[principalProperties]{
 		Check:    c.checkPrincipal,
 		Deleting: c.deletingPrincipal,
+		Actions:  map[string]arm.ResourceAction[principalProperties]{"rotate": {Run: c.rotatePrincipal}},
+		Delete: func(tx *store.Tx, r *arm.Resource[principalProperties]) error { // what a statement gave
+			_, err := tx.DeleteResource(assignmentID(r.ID, r.ID.Parent()))
+			return err
+		},
 	})
 }
 
@@ -127,13 +136,14 @@ func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *
 	if err != nil {
 		return err
 	}
-	p.Uses, p.IsAdmin, p.Status, p.Rotated, p.Stale, p.Rotating = nil, false, roleCreating, 0, false, false
+	p.Uses, p.IsAdmin, p.Status, p.Rotated, p.Stale, p.Rotating, p.StatedIn = nil, false, roleCreating, 0, false, false, nil
 	if old != nil {
 		if err := mayReuse(&old.Properties, p.RoleName, p.PrincipalID); err != nil {
 			return err
 		}
-		p.Uses, p.IsAdmin, p.Status, p.Rotated = old.Properties.without(by(r.ID)), old.Properties.IsAdmin, old.Properties.Status, old.Properties.Rotated
-		p.Stale, p.Rotating = old.Properties.Stale, old.Properties.Rotating
+		p.Uses = old.Properties.without(func(u roleUse) bool { return u.By.Equal(r.ID) && !u.stated(r.ID) })
+		p.IsAdmin, p.Status, p.Rotated = old.Properties.IsAdmin, old.Properties.Status, old.Properties.Rotated
+		p.Stale, p.Rotating, p.StatedIn, p.MFA = old.Properties.Stale, old.Properties.Rotating, old.Properties.StatedIn, p.MFA || old.Properties.MFA
 	}
 	p.Uses = append(p.Uses, roleUse{By: r.ID, Database: p.Database, Access: p.Access, Since: az.MicrosOf(c.cfg.Clock())})
 	c.newPassword(r)
@@ -338,7 +348,13 @@ func (c *Connector) commitUse(tx *store.Tx, role, claimant az.ID, database strin
 	kept.Pending = false
 	others := p.Properties.without(by(claimant))
 	if claimant.IsType(LinkerType) && p.Properties.RoleName == azUser(claimant) {
-		others = slices.DeleteFunc(others, func(u roleUse) bool { return u.stated(role) }) // az made it for this connection
+		n := len(others)
+		if others = slices.DeleteFunc(others, func(u roleUse) bool { return u.stated(role) }); len(others) < n { // az made it for this connection
+			p.Properties.unstate()
+			if _, err := tx.DeleteResource(assignmentID(role, role.Parent())); err != nil {
+				return err
+			}
+		}
 	}
 	p.Properties.Stale = p.Properties.Stale || len(others)+1 < len(p.Properties.Uses)
 	p.Properties.Uses, p.Properties.Status = append(others, kept), roleReady

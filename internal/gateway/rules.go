@@ -18,6 +18,7 @@ const (
 	ExpiredToken    = "ExpiredToken"
 	MissingOid      = "MissingOid"
 	WrongTokenType  = "WrongTokenType" // an app's token for a person's role, or the reverse
+	NoSecondFactor  = "NoSecondFactor" // the role is for tokens that show one
 )
 
 // Verify checks a token: signature, issuer, tenant, audience, times, oid. Its

@@ -81,6 +81,10 @@ func refuse(err error, user string) *refusal {
 		return &refusal{code: invalidAuthorization, cause: err, reason: e.Code,
 			message: fmt.Sprintf("Service Principals cannot generate AAD_AUTH_TOKENTYPE_APP_USER tokens for role[%s]", clean(user))}
 	}
+	if e.Code == gateway.NoSecondFactor {
+		return &refusal{code: invalidAuthorization, cause: err, reason: e.Code,
+			message: fmt.Sprintf("The access token doesn't have a valid mfa claim for role[%s]. Acquire a new token with multi-factor authentication and try again", clean(user))}
+	}
 	switch e.Kind {
 	case az.Invalid:
 		return &refusal{code: invalidAuthorization, message: e.Message, cause: err}
