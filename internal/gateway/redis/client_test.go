@@ -13,7 +13,12 @@ func TestGoRedis(t *testing.T) {
 	for _, proto := range []int{2, 3} {
 		t.Run(fmt.Sprintf("RESP%d", proto), func(t *testing.T) {
 			d := open(t)
-			c := d.client(t, func(o *goredis.Options) { o.Protocol = proto; o.DisableIdentity = false; o.ClientName = "tester"; o.DB = 1 })
+			c := d.client(t, func(o *goredis.Options) {
+				o.Protocol = proto
+				o.DisableIdentity = false
+				o.ClientName = "tester"
+				o.DB = 1
+			})
 			ctx := limited(t)
 			if err := c.Set(ctx, key(t, "a"), "b", 0).Err(); err != nil {
 				t.Fatal(err)

@@ -153,14 +153,15 @@ func (s *session) flush() error {
 
 // answer sends an error of ours in the command's turn.
 func (s *session) answer(text string) gateway.Next {
-	return s.mark(replace, errorReply(text))
+	return s.mark(mark{what: replace, reply: errorReply(text)})
 }
 
 // mark sends a marker, and notes what becomes of its answer.
-func (s *session) mark(what marking, reply []byte) gateway.Next {
+func (s *session) mark(m mark) gateway.Next {
 	s.last++
+	m.n = s.last
 	s.mu.Lock()
-	s.marks = append(s.marks, mark{s.last, what, reply})
+	s.marks = append(s.marks, m)
 	full := len(s.marks) > maxMarks
 	s.mu.Unlock()
 	if full {
@@ -185,7 +186,7 @@ func (s *session) auth(args [][]byte) gateway.Next {
 	if r := s.renew(string(args[1]), az.NewSecret(string(args[2]))); r != nil {
 		return s.denied(r)
 	}
-	return s.mark(replace, []byte("+OK\r\n"))
+	return s.mark(mark{what: replace, reply: []byte("+OK\r\n")})
 }
 
 // hello changes the protocol's version, and may bring a newer token. The
@@ -273,14 +274,14 @@ func (s *session) reset(args [][]byte) gateway.Next {
 	if s.muted { // the marker might go unanswered, and the replies to come not be found
 		return s.breaks(errProtocol("RESET after CLIENT REPLY OFF is not served: connect again"))
 	}
-	s.mu.Lock()
 	s.back = make(chan struct{})
+	s.mu.Lock()
 	soon := s.g.clock().Add(resetWait)
 	if s.expires.Before(soon) {
 		soon = s.expires
 	}
 	s.mu.Unlock()
-	if next := s.mark(renew, nil); next != gateway.GoOn {
+	if next := s.mark(mark{what: renew, done: s.back}); next != gateway.GoOn {
 		return next
 	}
 	s.out = appendCommand(s.out, "RESET")
@@ -295,11 +296,8 @@ func (s *session) awaitBackend(ctx context.Context) error {
 	if err := s.flush(); err != nil {
 		return az.Errorf(az.Unavailable, "Backend", "the backend is lost").Because(err)
 	}
-	s.mu.Lock()
-	back := s.back
-	s.mu.Unlock()
 	select {
-	case <-back:
+	case <-s.back:
 		return nil
 	case <-ctx.Done():
 		return az.Errorf(az.Unavailable, "Backend", "the backend did not log in again").Because(ctx.Err())
@@ -367,7 +365,7 @@ func (s *session) cluster(args [][]byte, raw []byte) gateway.Next {
 	case clusterNames[sub] && s.up.multi:
 		return s.answer(inTransaction)
 	case clusterNames[sub]:
-		if next := s.mark(rename, nil); next != gateway.GoOn {
+		if next := s.mark(mark{what: rename}); next != gateway.GoOn {
 			return next
 		}
 	case sub != "" && !clusterPasses[sub]:

@@ -17,9 +17,10 @@ type server struct {
 	border  int    // the last one in what the pump has just read, -1 for none
 	readyAt int    // the last one in ready
 	stage   stage
-	naming  bool   // the next reply names nodes
-	named   []byte // that reply, as far as it has come
-	failed  error  // what was found wrong behind what is ready
+	resumed chan struct{} // closed when RESET is done with
+	naming  bool          // the next reply names nodes
+	named   []byte        // that reply, as far as it has come
+	failed  error         // what was found wrong behind what is ready
 }
 
 // stage is how far a RESET has come.
@@ -152,9 +153,7 @@ func (s *session) takeLine(c *change, line []byte, end int) error {
 		s.down.replies--
 		c.put(start, end, nil)
 		s.stage = steady
-		s.mu.Lock()
-		close(s.back)
-		s.mu.Unlock()
+		close(s.resumed)
 	default:
 		s.naming = false
 		if instead := s.redirected(line); instead != nil {
@@ -187,7 +186,7 @@ func (s *session) takeMark(c *change, n uint64, start, end int) error {
 	case replace:
 		s.down.replies++
 	case renew:
-		s.stage = wantReset
+		s.stage, s.resumed = wantReset, m.done
 	case rename:
 		s.naming = true
 	}

@@ -31,21 +31,21 @@ type session struct {
 	tail     [tailSize]byte // the cut-off end of a chunk,
 	tailSize int            // so many bytes
 	up       clientWalker
-	held     []byte // the beginning of a command of ours
-	out      []byte // in the place of the chunk under way,
-	swap     bool   // if this is set
-	failures int    // tokens that were no use
-	muted    bool   // there was a CLIENT REPLY OFF or SKIP
-	left     bool   // the client said QUIT
-	last     uint64 // the newest mark's number
-	counted  uint64 // of up.commands, those in asked
+	held     []byte        // the beginning of a command of ours
+	out      []byte        // in the place of the chunk under way,
+	swap     bool          // if this is set
+	failures int           // tokens that were no use
+	muted    bool          // there was a CLIENT REPLY OFF or SKIP
+	left     bool          // the client said QUIT
+	last     uint64        // the newest mark's number
+	counted  uint64        // of up.commands, those in asked
+	back     chan struct{} // of the last RESET: closed when the backend is logged in again
 
 	asked atomic.Uint64 // commands that will be answered
 	odd   atomic.Bool   // they can't be counted
 
 	mu       sync.Mutex // guards all below
 	marks    []mark     // in the order of their numbers
-	back     chan struct{}
 	expires  time.Time
 	timer    *time.Timer
 	finished bool
@@ -58,6 +58,7 @@ type mark struct {
 	n     uint64
 	what  marking
 	reply []byte
+	done  chan struct{} // of renew: closed when the backend is logged in again
 }
 
 type marking uint8
