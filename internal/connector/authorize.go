@@ -141,6 +141,7 @@ type Backend struct {
 type TLS struct {
 	Mode, Host string
 	Roots      *x509.CertPool // nil: the system's
+	Strict     bool           // TDS 8: TLS before anything else
 }
 
 // Authorize decides whether a verified principal may log in to a database as a

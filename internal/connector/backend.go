@@ -74,7 +74,7 @@ func (h *realServer) addr(k Kind) string {
 
 // tls says how a server is spoken to, in the gateway's words.
 func (h *realServer) tls() (TLS, error) {
-	t := TLS{Mode: h.SSLMode, Host: h.Host}
+	t := TLS{Mode: h.SSLMode, Host: h.Host, Strict: h.Encrypt == encryptStrict}
 	if strings.HasPrefix(h.Host, "/") {
 		return TLS{Mode: sslDisable}, nil
 	}

@@ -72,6 +72,8 @@ func (c *Connector) engine(ctx context.Context, server az.ID) (engine, error) {
 	switch f.kind {
 	case PostgreSQL:
 		return asEngine(c.server(ctx, server))
+	case SQLServer:
+		return asEngine(c.sqlBackend(ctx, server))
 	case MySQL:
 		return asEngine(c.mysqlBackend(ctx, server))
 	case Redis:

@@ -29,7 +29,9 @@ const (
 func newPassword() az.Secret {
 	var b [passwordBytes]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand crashes the program instead
-	return az.NewSecret(base64.RawURLEncoding.EncodeToString(b[:]))
+	// The end satisfies policies that want letters of each kind, a digit and a
+	// sign. Source: SQL Server, "Password Policy"; MySQL, validate_password.
+	return az.NewSecret(base64.RawURLEncoding.EncodeToString(b[:]) + ".Aa1")
 }
 
 // scramVerifier makes what PostgreSQL keeps in pg_authid, so that the password

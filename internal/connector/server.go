@@ -59,6 +59,7 @@ type realServer struct {
 	CACertificate string `json:"caCertificate,omitempty"` // PEM
 	Database      string `json:"database,omitempty"`      // where the owner logs in
 	Version       string `json:"version,omitempty"`       // what it is: found out, not said
+	Encrypt       string `json:"encrypt,omitempty"`       // SQL Server: strict, or nothing
 	// Local: the plane runs it; nothing else is said then.
 	Local *localPlace `json:"local,omitempty"`
 }
@@ -220,6 +221,10 @@ func (h *realServer) takeURL(f *family) (login, password string, err error) {
 	}
 	for k, v := range u.Query() {
 		switch k {
+		case "database", "encrypt":
+			if err := h.takeParameter(f, k, v[0]); err != nil {
+				return "", "", err
+			}
 		case "sslmode":
 			h.SSLMode = v[0]
 		case "host":
@@ -234,6 +239,25 @@ func (h *realServer) takeURL(f *family) (login, password string, err error) {
 		password, _ = u.User.Password()
 	}
 	return login, password, nil
+}
+
+// takeParameter reads what go-mssqldb has in the URLs of its servers.
+func (h *realServer) takeParameter(f *family, name, value string) error {
+	written := value
+	value = strings.ToLower(value)
+	switch {
+	case f.kind == SQLServer && name == "database":
+		h.Database = written
+	case f.kind == SQLServer && value == encryptStrict:
+		h.Encrypt = encryptStrict
+	case f.kind == SQLServer && (value == "true" || value == "mandatory"):
+		h.SSLMode = orText(h.SSLMode, sslVerifyFull)
+	case f.kind == SQLServer && value == "disable":
+		h.SSLMode = orText(h.SSLMode, sslDisable)
+	default:
+		return az.Errorf(az.Invalid, "InvalidServerURL", "The parameter %q of the server's URL is not served here; encrypt can be strict, true or disable, for SQL Server, and sslmode says the rest.", name)
+	}
+	return nil
 }
 
 // complete fills in what nobody said.

@@ -33,6 +33,7 @@ type sqlServerProperties struct {
 	PublicNetworkAccess string            `json:"publicNetworkAccess,omitempty"`
 	RestrictOutbound    string            `json:"restrictOutboundNetworkAccess,omitempty"`
 	PrimaryIdentity     string            `json:"primaryUserAssignedIdentityId,omitempty"`
+	Hawser              *realServer       `json:"hawser,omitempty"` // nil: a description only
 }
 
 type sqlAdministrator struct {
@@ -50,23 +51,30 @@ func (c *Connector) sqlServerType() *arm.Type[sqlServerProperties] {
 	return arm.Define(SQLServerType, sqlVersions, arm.Hooks[sqlServerProperties]{Check: c.checkSQLServer, Apply: c.applySQLServer, View: c.viewSQLServer})
 }
 
-func (c *Connector) checkSQLServer(ctx context.Context, _ *arm.Call, r, old *arm.Resource[sqlServerProperties]) error {
+func (c *Connector) checkSQLServer(ctx context.Context, call *arm.Call, r, old *arm.Resource[sqlServerProperties]) error {
 	p := &r.Properties
 	if !validServerName(r.ID.Name()) {
 		return az.Errorf(az.Invalid, "InvalidServerName", sqlNameRule)
 	}
 	located(r)
 	r.Kind = "v12.0"
+	if err := c.placeSQL(ctx, call, r, old); err != nil {
+		return err
+	}
 	if old != nil {
 		switch was := old.Properties.Login; {
 		case p.Login == "":
 			p.Login = was
-		case was != "" && p.Login != was:
+		case was != "" && p.Login != was && p.Hawser == nil:
 			return az.Errorf(az.Invalid, "ServerAdministratorLoginCannotBeChanged", "The administrator login of a server cannot be changed.")
 		}
 		p.Administrators = nil // there is a resource for it
 	}
-	if err := takePassword(r, &p.Password, p.Login, 8); err != nil {
+	if p.Hawser != nil {
+		if err := c.checkSQLAdopted(ctx, r, old); err != nil {
+			return err
+		}
+	} else if err := takePassword(r, &p.Password, p.Login, 8); err != nil {
 		return err
 	}
 	if a := p.Administrators; a != nil && a.Login == "" && a.SID == "" {
@@ -77,6 +85,9 @@ func (c *Connector) checkSQLServer(ctx context.Context, _ *arm.Call, r, old *arm
 			return az.Errorf(az.Invalid, "InvalidParameterValue", "A server needs administratorLogin with administratorLoginPassword, or administrators with login and sid.")
 		}
 		return nil
+	}
+	if p.Hawser != nil {
+		return az.Errorf(az.Invalid, "InvalidParameterValue", "Name the administrator of a real server once it is attached: az sql server ad-admin create.")
 	}
 	return c.checkSQLAdministrator(ctx, p.Administrators)
 }
@@ -162,7 +173,7 @@ func (c *Connector) applySQLServer(tx *store.Tx, r, old *arm.Resource[sqlServerP
 		return nil
 	}
 	r.Properties.Administrators = nil
-	admin := &arm.Resource[sqlAdministratorProperties]{ID: r.ID.Child("administrators", activeDirectory), Created: tx.Now(), Updated: tx.Now(), Properties: sqlAdministratorProperties{*a}}
+	admin := &arm.Resource[sqlAdministratorProperties]{ID: r.ID.Child("administrators", activeDirectory), Created: tx.Now(), Updated: tx.Now(), Properties: sqlAdministratorProperties{sqlAdministrator: *a}}
 	admin.Properties.Only = nil
 	if err := c.sqlAdmins.Write(tx, admin); err != nil || a.Only == nil {
 		return err
@@ -237,6 +248,7 @@ type sqlDatabaseProperties struct {
 	Backup        string `json:"requestedBackupStorageRedundancy,omitempty"`
 	CreateMode    string `json:"createMode,omitempty"`
 	Database      string `json:"databaseId,omitempty"`
+	Made          bool   `json:"hawserMade,omitempty"` // at the real server, by this resource
 }
 
 // What a database has if nobody says otherwise.
@@ -246,7 +258,14 @@ const (
 )
 
 func (c *Connector) sqlDatabaseType() *arm.Type[sqlDatabaseProperties] {
-	return arm.Define(SQLServerType+"/databases", sqlVersions, arm.Hooks[sqlDatabaseProperties]{Check: c.checkSQLDatabase, View: viewSQLDatabase})
+	return arm.Define(SQLServerType+"/databases", sqlVersions, arm.Hooks[sqlDatabaseProperties]{
+		Check: c.checkSQLDatabase, View: viewSQLDatabase, Deleting: c.deletingSQLDatabase,
+		After: func(ctx context.Context, r, old *arm.Resource[sqlDatabaseProperties]) {
+			if old == nil {
+				c.administerNew(ctx, r.ID.Parent())
+			}
+		},
+	})
 }
 
 func (c *Connector) checkSQLDatabase(ctx context.Context, _ *arm.Call, r, old *arm.Resource[sqlDatabaseProperties]) error {
@@ -275,10 +294,12 @@ func (c *Connector) checkSQLDatabase(ctx context.Context, _ *arm.Call, r, old *a
 	if p.MaxSize == 0 {
 		p.MaxSize = sqlMaxSize
 	}
-	if p.Database = az.NewGUID(); old != nil {
-		p.Database = old.Properties.Database
+	if p.Database, p.Made = az.NewGUID(), false; old != nil {
+		p.Database, p.Made = old.Properties.Database, old.Properties.Made
 	}
-	return nil
+	made, err := c.makeSQLDatabase(ctx, r)
+	p.Made = p.Made || made
+	return err
 }
 
 // sqlSKU adds the tier to a sku that names only a service objective: az's
@@ -308,7 +329,7 @@ func sqlSKU(given json.RawMessage) json.RawMessage {
 
 func viewSQLDatabase(_ context.Context, _ *arm.Call, r *arm.Resource[sqlDatabaseProperties]) (any, error) {
 	p := r.Properties
-	p.CreateMode = ""
+	p.CreateMode, p.Made = "", false
 	objective := skuName(r.SKU)
 	return merged(p, map[string]any{"status": "Online", "creationDate": r.Created.Time().Format(time.RFC3339Nano), "currentServiceObjectiveName": objective,
 		"requestedServiceObjectiveName": objective, "currentSku": r.SKU, "catalogCollation": "SQL_Latin1_General_CP1_CI_AS", "zoneRedundant": p.ZoneRedundant,
@@ -317,7 +338,10 @@ func viewSQLDatabase(_ context.Context, _ *arm.Call, r *arm.Resource[sqlDatabase
 }
 
 // sqlAdministratorProperties is the Entra administrator of a server.
-type sqlAdministratorProperties struct{ sqlAdministrator }
+type sqlAdministratorProperties struct {
+	sqlAdministrator
+	administration
+}
 
 func (c *Connector) sqlAdministratorType() *arm.Type[sqlAdministratorProperties] {
 	return arm.Define(SQLServerType+"/administrators", sqlVersions, arm.Hooks[sqlAdministratorProperties]{
@@ -326,9 +350,24 @@ func (c *Connector) sqlAdministratorType() *arm.Type[sqlAdministratorProperties]
 			if r.ID.Name() != activeDirectory {
 				return az.Errorf(az.Invalid, "InvalidResourceName", "A server's administrator is called ActiveDirectory.")
 			}
-			r.Properties.Only = nil
-			return c.checkSQLAdministrator(ctx, &r.Properties.sqlAdministrator)
+			p := &r.Properties
+			p.Only, p.administration = nil, administration{}
+			err := c.checkSQLAdministrator(ctx, &p.sqlAdministrator)
+			if err == nil {
+				p.administration, err = c.administrateSQL(ctx, call, r.ID, &p.sqlAdministrator)
+			}
+			return err
 		},
+		Apply: c.applySQLAdministrator,
+		After: func(ctx context.Context, _, old *arm.Resource[sqlAdministratorProperties]) {
+			if old != nil {
+				c.tidy(ctx, old.Properties.Role)
+			}
+		},
+		Delete: func(tx *store.Tx, r *arm.Resource[sqlAdministratorProperties]) error {
+			return c.deleteAdministration(tx, r.ID, &r.Properties.administration)
+		},
+		Deleted: func(ctx context.Context, r *arm.Resource[sqlAdministratorProperties]) { c.tidy(ctx, r.Properties.Role) },
 		Deleting: func(ctx context.Context, call *arm.Call, r *arm.Resource[sqlAdministratorProperties]) error {
 			server := r.ID.Parent()
 			only, err := c.sqlTokensOnly(ctx, server)

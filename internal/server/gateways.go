@@ -156,6 +156,9 @@ func (s *Server) authorizer(o opening) gateway.Authorize {
 		if err != nil {
 			return gateway.Grant{}, err
 		}
+		if conf != nil && b.TLS.Strict {
+			conf.NextProtos = []string{"tds/8.0"}
+		}
 		g := gateway.Grant{Server: b.Server, Addr: b.Addr, TLS: conf, User: b.User, Password: b.Password, Database: b.Database,
 			Record: func(ctx context.Context, e gateway.Event) { s.recordSession(ctx, o.login, b.Server, e) }}
 		if b.Admin {
