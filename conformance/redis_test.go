@@ -35,13 +35,14 @@ func (p *plane) attachRedis(server string) cache {
 
 // redisClients are the clients: a language, and what its program is told.
 var redisClients = []struct {
-	name string
-	argv []string
+	name     string
+	language ecosystem
+	told     []string
 }{
-	{"go-redis", ecosystems[0].program("redis", "default")},
-	{"ioredis", ecosystems[1].program("redis", "ioredis", "default")},
-	{"@redis/client with @redis/entraid", ecosystems[1].program("redis", "entraid", "default")},
-	{"redis-py", ecosystems[2].program("redis", "default")},
+	{"go-redis", ecosystems[0], []string{"default"}},
+	{"ioredis", ecosystems[1], []string{"ioredis", "default"}},
+	{"@redis/client with @redis/entraid", ecosystems[1], []string{"entraid", "default"}},
+	{"redis-py", ecosystems[2], []string{"default"}},
 }
 
 // TestRedis: four clients against a real Redis, each with the settings that
@@ -65,7 +66,7 @@ func TestRedis(t *testing.T) {
 			for _, e := range redisClients {
 				t.Run(at.name+"/"+e.name+"/"+access, func(t *testing.T) {
 					at.as(t)
-					lines(t, at.run(app, nil, e.argv...), want)
+					lines(t, at.run(app, nil, e.language.program("redis", e.told...)...), want)
 					c.owner.Set(context.Background(), "thing", "real", 0) // the owner may have flushed it
 				})
 			}
