@@ -55,6 +55,8 @@ type door struct {
 	events  []gateway.Event
 	asked   []gateway.Target
 	killed  []uint64
+
+	elsewhere az.ID // the server that Authorize grants, if not s1
 }
 
 func (d *door) now() time.Time {
@@ -94,6 +96,9 @@ func (d *door) authorize(_ context.Context, who az.Principal, want gateway.Targe
 	}
 	g := d.grant
 	g.Server = az.MustParseID("/subscriptions/s/resourceGroups/g/providers/Microsoft.Cache/redis/s1")
+	if !d.elsewhere.IsRoot() {
+		g.Server = d.elsewhere
+	}
 	g.User, g.Record = "hawser-"+who.ObjectID, d.record
 	return g, nil
 }

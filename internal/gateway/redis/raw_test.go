@@ -22,7 +22,12 @@ type raw struct {
 // dial opens a connection under TLS that has not logged in.
 func (d *door) dial(t testing.TB, host string) *raw {
 	t.Helper()
-	c, err := tls.Dial("tcp", d.addr, d.clientTLS(host))
+	return d.dialAt(t, d.addr, host)
+}
+
+func (d *door) dialAt(t testing.TB, addr, host string) *raw {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, d.clientTLS(host))
 	if err != nil {
 		t.Fatal(err)
 	}
