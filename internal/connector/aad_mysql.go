@@ -16,6 +16,9 @@ type mysqlStatement struct {
 	lenient bool   // IF NOT EXISTS, IF EXISTS
 	alias   string // AS
 	id      string // IDENTIFIED BY
+	// Of GRANT and REVOKE: where the name of one database stands, and the name.
+	database    string
+	dbAt, dbEnd int
 }
 
 // mysqlKind is what a statement is about.
@@ -23,6 +26,7 @@ type mysqlKind int
 
 const (
 	mysqlOther   mysqlKind = iota // the server's
+	mysqlGrant                    // GRANT and REVOKE on a database whose name would stand for others, too
 	mysqlCreate                   // CREATE AADUSER
 	mysqlDrop                     // DROP USER
 	mysqlNothing                  // has no effect here: SET aad_auth_…, FLUSH PRIVILEGES
@@ -71,13 +75,27 @@ func (p *phrase) mysqlStatement() (s mysqlStatement, ok bool) {
 	case p.word("set"):
 		s.kind, ok = mysqlNothing, p.setAAD()
 	case p.peek().is("grant"), p.peek().is("revoke"):
-		for t := p.peek(); t.kind != endToken && !t.sign(';'); t = p.peek() {
-			p.take()
-		}
+		p.grantOn(&s)
 		ok = true
 	}
 	s.end = p.tokens[max(p.at-1, 0)].end
 	return s, ok && (p.peek().kind == endToken || p.peek().sign(';'))
+}
+
+// grantOn passes a GRANT or REVOKE. In ON `a_b`.* the name is a pattern that
+// axb fits, too, and an administrator here has the right to grant on databases
+// by their names: the name is meant, as az does.
+func (p *phrase) grantOn(s *mysqlStatement) {
+	for t := p.peek(); t.kind != endToken && !t.sign(';'); t = p.peek() {
+		p.take()
+		name := p.peek()
+		if s.dbAt > 0 || !t.is("on") || name.kind != nameToken && name.kind != wordToken || !p.ahead(1).sign('.') || !p.ahead(2).sign('*') {
+			continue
+		}
+		if s.dbAt, s.dbEnd, s.database = name.at, name.end, name.text; strings.Contains(name.text, "_") && !strings.ContainsAny(name.text, `%\`) {
+			s.kind = mysqlGrant
+		}
+	}
 }
 
 // createAADUser reads [IF NOT EXISTS] name [AS alias] [IDENTIFIED BY 'id'].

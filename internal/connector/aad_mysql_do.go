@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/az"
 )
@@ -16,7 +15,6 @@ const (
 	mysqlCannotUser   = 1396 // ER_CANNOT_USER
 	mysqlNameTooLong  = 1470 // ER_WRONG_STRING_LENGTH
 	mysqlUnsupported  = 1235 // ER_NOT_SUPPORTED_YET
-	maxMySQLUser      = 32   // of MySQL 8; MariaDB keeps more
 	mysqlGeneralState = "HY000"
 )
 
@@ -31,7 +29,7 @@ func (s *stating) mysql(ctx context.Context, sql string) (instead string, ok boo
 	var out strings.Builder
 	last, changed := 0, false
 	for _, one := range all {
-		text, mine, err := s.mysqlOne(ctx, one)
+		text, mine, err := s.mysqlOne(ctx, sql, one)
 		switch {
 		case err != nil:
 			s.failed("MySQL", err)
@@ -46,10 +44,12 @@ func (s *stating) mysql(ctx context.Context, sql string) (instead string, ok boo
 }
 
 // mysqlOne does one statement; mine is false for one that is the server's.
-func (s *stating) mysqlOne(ctx context.Context, one mysqlStatement) (text string, mine bool, err error) {
+func (s *stating) mysqlOne(ctx context.Context, sql string, one mysqlStatement) (text string, mine bool, err error) {
 	switch one.kind {
 	case mysqlNothing:
 		return mysqlDone, true, nil
+	case mysqlGrant:
+		return sql[one.at:one.dbAt] + mysqlIdent(mysqlPattern(one.database)) + sql[one.dbEnd:one.end], true, nil
 	case mysqlCreate:
 		if err := s.allowed(ctx); err != nil {
 			return "", true, err
@@ -70,9 +70,6 @@ func (s *stating) mysqlOne(ctx context.Context, one mysqlStatement) (text string
 
 func (s *stating) createMySQL(ctx context.Context, one mysqlStatement) (err error) {
 	m := mapping{role: orText(one.alias, one.names[0])}
-	if utf8.RuneCountInString(m.role) > maxMySQLUser {
-		return az.Errorf(az.Invalid, "NameTooLong", "String '%s' is too long for user name (should be no longer than %d); give a short one: CREATE AADUSER … AS 'alias'", m.role, maxMySQLUser)
-	}
 	if one.id != "" {
 		m.oid, m.kind, err = s.c.byID(ctx, one.id)
 	} else {
@@ -121,7 +118,7 @@ func mysqlError(one mysqlStatement, err error) string {
 	}
 	failed := fmt.Sprintf("Operation %s failed for '%s'@'%%'", verb, user)
 	switch kind := az.KindOf(err); {
-	case code == "NameTooLong":
+	case code == "InvalidName":
 		return signal(mysqlGeneralState, mysqlNameTooLong, message)
 	case kind == az.Forbidden, kind == az.Unauthorized:
 		return signal("42000", mysqlDenied, "Access denied; you need (at least one of) the CREATE USER privilege(s) for this operation")

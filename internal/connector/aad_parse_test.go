@@ -95,20 +95,21 @@ func TestParseLists(t *testing.T) {
 func TestParseMySQL(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]string{
-		"CREATE AADUSER 'aad_c' IDENTIFIED BY 'id';":              "create aad_c as= id=id",
-		"create aaduser `a@b`@`%` as 'short'":                     "create a@b as=short id=",
-		"/* x */ Create AADUser IF NOT EXISTS \"ann\"@'%' -- y\n": "create? ann as= id=",
-		"SET aad_auth_validate_oids_in_tenant = OFF;":             "nothing",
-		"set @@session.aad_auth_validate_oids_in_tenant=on":       "nothing",
-		"FLUSH privileges;":                                       "nothing",
-		"DROP USER IF EXISTS 'aad_c'@'%'; ":                       "drop? aad_c as= id=",
-		"drop user 'a', `b`@'%'":                                  "drop a,b as= id=",
+		"CREATE AADUSER 'aad_c' IDENTIFIED BY 'id';":                     "create aad_c as= id=id",
+		"create aaduser `a@b`@`%` as 'short'":                            "create a@b as=short id=",
+		"/* x */ Create AADUser IF NOT EXISTS \"ann\"@'%' -- y\n":        "create? ann as= id=",
+		"GRANT ALL ON `a_b`.* TO x; revoke select (c) on a_b . * from y": "grant a_b|grant a_b",
+		"SET aad_auth_validate_oids_in_tenant = OFF;":                    "nothing",
+		"set @@session.aad_auth_validate_oids_in_tenant=on":              "nothing",
+		"FLUSH privileges;":                 "nothing",
+		"DROP USER IF EXISTS 'aad_c'@'%'; ": "drop? aad_c as= id=",
+		"drop user 'a', `b`@'%'":            "drop a,b as= id=",
 		"DROP USER IF EXISTS 'u'@'%'; CREATE AADUSER 'u'; GRANT ALL ON `a;b`.* TO 'u'@'%'; # end\nFLUSH PRIVILEGES": "drop? u as= id=|create u as= id=|other|nothing",
 	} {
 		got, ok := parseMySQL(sql)
 		var all []string
 		for _, s := range got {
-			word := map[mysqlKind]string{mysqlCreate: "create", mysqlDrop: "drop", mysqlNothing: "nothing", mysqlOther: "other"}[s.kind]
+			word := map[mysqlKind]string{mysqlGrant: "grant " + s.database, mysqlCreate: "create", mysqlDrop: "drop", mysqlNothing: "nothing", mysqlOther: "other"}[s.kind]
 			if s.lenient {
 				word += "?"
 			}
@@ -121,7 +122,7 @@ func TestParseMySQL(t *testing.T) {
 			t.Errorf("%s: %v %v", sql, all, ok)
 		}
 	}
-	for _, sql := range []string{"", ";", "select 1", "GRANT ALL ON *.* TO 'u'@'%'", "create aaduser", "create aaduser 'a'@'localhost'", "create aaduser 'a', 'b'", `create aaduser 'a\'b'`,
+	for _, sql := range []string{"", ";", "select 1", "GRANT ALL ON ab.* TO x", "GRANT ALL ON `a_%`.* TO x", "GRANT ALL ON a_b.t TO x", "GRANT SELECT (a_b) ON *.* TO a_b", "GRANT x ON `a\\_b`.* TO y", "GRANT ALL ON *.* TO 'u'@'%'", "create aaduser", "create aaduser 'a'@'localhost'", "create aaduser 'a', 'b'", `create aaduser 'a\'b'`,
 		"create aaduser 'a' identified by", "create aaduser 'a' identified by id", "create aaduser 'a' identified with x", "/*! create aaduser 'a' */", "create /*!50000 aaduser */ 'a'",
 		"create aaduser 'a' /*M! as 'b' */", "create aaduser 'a' /* /* */", "create aaduser 'a' --x", "create aaduser 'a'; select 1", "create aaduser 'a'; delete from t", "set aad_auth_only = off",
 		"set aad_auth_validate_oids_in_tenant = off, sql_log_bin = 0", "flush tables", "flush privileges, tables", "drop user 'a'@'10.0.0.1'", "create aaduser 'a\x00'", "create aaduser 'a", "create aaduser ''",

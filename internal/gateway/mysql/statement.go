@@ -34,5 +34,6 @@ func (u *upstream) consult(packet []byte) []byte {
 // not asked about all the others.
 func concerns(sql string) bool {
 	sql = strings.ToLower(sql)
-	return strings.Contains(sql, "aaduser") || strings.Contains(sql, "aad_auth") || strings.Contains(sql, "flush")
+	has := func(word string) bool { return strings.Contains(sql, word) }
+	return has("aaduser") || has("aad_auth") || has("flush") || has("drop") && has("user") || (has("grant") || has("revoke")) && has("_")
 }
