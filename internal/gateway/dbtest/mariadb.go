@@ -53,7 +53,9 @@ func newMariaDB(options ...string) (*Server, error) {
 		return nil, errors.Join(err, os.RemoveAll(s.Dir))
 	}
 	s.Plain = s.Addr
-	args := append([]string{"--no-defaults", "--datadir=" + data, "--socket=" + s.Socket, "--bind-address=127.0.0.1", "--port=" + port,
+	// A folder for temporary tables of its own: a server that starts removes those
+	// of others from a shared one, and they fall over.
+	args := append([]string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.Dir, "--socket=" + s.Socket, "--bind-address=127.0.0.1", "--port=" + port,
 		"--pid-file=" + filepath.Join(s.Dir, "pid"), "--init-file=" + filepath.Join(s.Dir, "init.sql"), "--plugin-load-add=auth_ed25519",
 		"--ssl-cert=" + filepath.Join(s.Dir, "server.pem"), "--ssl-key=" + filepath.Join(s.Dir, "server.key"), "--ssl-ca=" + s.CAFile,
 		"--skip-name-resolve", "--max-connections=3000", "--max-allowed-packet=256M", "--local-infile=1", "--innodb-buffer-pool-size=24M",
