@@ -20,13 +20,13 @@ const (
 // characters begin at 36.
 const (
 	fixedSize   = 94
+	oldFixed    = 86  // before TDS 7.2: no password to change to
 	maxName     = 128 // characters of each text
 	offText     = 36
 	offClientID = 72
 	offSSPI     = 78
 	offAttach   = 82
 	offChange   = 86
-	offLongSSPI = 90
 )
 
 // Places of the texts behind offText, four bytes each.
@@ -80,7 +80,14 @@ var errLogin = protocolError("the LOGIN7 message is malformed")
 // within the message.
 func parseLogin(b []byte) (*login7, error) {
 	le := binary.LittleEndian
-	if len(b) < fixedSize || int(le.Uint32(b)) != len(b) {
+	if len(b) < oldFixed || int(le.Uint32(b)) != len(b) {
+		return nil, errLogin
+	}
+	fixed := fixedSize
+	if old(le.Uint32(b[4:])) { // it is refused later, in words
+		fixed = oldFixed
+	}
+	if len(b) < fixed {
 		return nil, errLogin
 	}
 	l := &login7{version: le.Uint32(b[4:]), packetSize: le.Uint32(b[8:]), progVersion: le.Uint32(b[12:]), pid: le.Uint32(b[16:]),
@@ -91,7 +98,7 @@ func parseLogin(b []byte) (*login7, error) {
 		if to == nil {
 			continue
 		}
-		raw, ok := within(b, offText+4*i, 2)
+		raw, ok := within(b, fixed, offText+4*i, 2)
 		if !ok || len(raw) > 2*maxName {
 			return nil, errLogin
 		}
@@ -99,7 +106,7 @@ func parseLogin(b []byte) (*login7, error) {
 			return nil, errLogin
 		}
 	}
-	if !l.credentials(b) {
+	if !l.credentials(b, fixed) {
 		return nil, errLogin
 	}
 	if l.flags1&flags1Order != 0 {
@@ -108,25 +115,34 @@ func parseLogin(b []byte) (*login7, error) {
 	return l, l.extension(b)
 }
 
+// old reports whether a version is from before TDS 7.2, which changed the
+// lengths of much.
+func old(version uint32) bool {
+	return version != 0 && version < version72 && version != version80
+}
+
 // within returns the bytes that an offset and a count of units at a place
-// name.
-func within(b []byte, at, unit int) ([]byte, bool) {
+// name; none for a place that the fixed part does not have.
+func within(b []byte, fixed, at, unit int) ([]byte, bool) {
+	if at+4 > fixed {
+		return nil, true
+	}
 	off, n := int(binary.LittleEndian.Uint16(b[at:])), unit*int(binary.LittleEndian.Uint16(b[at+2:]))
 	if n == 0 {
 		return nil, true
 	}
-	if off < fixedSize || off+n > len(b) {
+	if off < fixed || off+n > len(b) {
 		return nil, false
 	}
 	return b[off : off+n], true
 }
 
 // credentials notes which other ways of logging in the client tries.
-func (l *login7) credentials(b []byte) bool {
-	password, ok1 := within(b, offText+4*textPassword, 2)
-	sspi, ok2 := within(b, offSSPI, 1)
-	attach, ok3 := within(b, offAttach, 2)
-	change, ok4 := within(b, offChange, 2)
+func (l *login7) credentials(b []byte, fixed int) bool {
+	password, ok1 := within(b, fixed, offText+4*textPassword, 2)
+	sspi, ok2 := within(b, fixed, offSSPI, 1)
+	attach, ok3 := within(b, fixed, offAttach, 2)
+	change, ok4 := within(b, fixed, offChange, 2)
 	l.password = len(password) > 0 || len(change) > 0
 	l.integrated = l.flags2&flags2Integated != 0 || len(sspi) > 0
 	return ok1 && ok2 && ok3 && ok4 && len(attach) == 0 && len(password) <= 2*maxName && len(change) <= 2*maxName
@@ -137,7 +153,7 @@ func (l *login7) extension(b []byte) error {
 	if l.flags3&flags3Extension == 0 {
 		return nil
 	}
-	ext, ok := within(b, offText+4*textExtension, 1)
+	ext, ok := within(b, fixedSize, offText+4*textExtension, 1)
 	if !ok || len(ext) < 4 {
 		return errLogin
 	}

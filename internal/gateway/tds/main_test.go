@@ -232,6 +232,9 @@ type how struct {
 // Dial makes how a dialer of the driver's.
 func (h how) DialContext(ctx context.Context, _, _ string) (net.Conn, error) { return h.dial(ctx) }
 
+// HostName keeps the driver from looking names up.
+func (h how) HostName() string { return "" }
+
 // connector is go-mssqldb set up to log in.
 func (d *door) connector(t testing.TB, h how) driver.Connector {
 	t.Helper()

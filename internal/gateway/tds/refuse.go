@@ -203,7 +203,7 @@ const (
 // fields.
 func (r *refusal) encode(version uint32, server string) []byte {
 	le := binary.LittleEndian
-	old := version != 0 && version < version72 && version != version80
+	short := old(version)
 	status := uint16(doneError)
 	var b []byte
 	for _, m := range r.all {
@@ -212,7 +212,7 @@ func (r *refusal) encode(version uint32, server string) []byte {
 		body = appendUTF16(le.AppendUint16(body, uint16(units(m.text))), m.text)
 		body = appendUTF16(append(body, byte(units(server))), server)
 		body = append(body, 0) // no procedure
-		if old {
+		if short {
 			body = le.AppendUint16(body, 1)
 		} else {
 			body = le.AppendUint32(body, 1)
@@ -224,7 +224,7 @@ func (r *refusal) encode(version uint32, server string) []byte {
 	}
 	b = le.AppendUint16(append(b, tokenDone), status)
 	b = le.AppendUint16(b, 0)
-	if old {
+	if short {
 		return le.AppendUint32(b, 0)
 	}
 	return le.AppendUint64(b, 0)

@@ -2,7 +2,6 @@ package tdstest
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -102,15 +101,6 @@ type writer struct {
 	id   byte
 	buf  []byte // header and what the packet holds so far
 	err  error
-	open bool // the last DONE says that an attention's follows
-}
-
-// toBeStopped is the status bit that a DONE needs when its request was stopped.
-func (w *writer) toBeStopped(ctx context.Context) uint16 {
-	if w.open = ctx.Err() != nil; w.open {
-		return doneMore
-	}
-	return 0
 }
 
 func (w *writer) begin() {

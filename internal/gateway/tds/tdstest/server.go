@@ -187,8 +187,17 @@ func (s *Server) DropLogin(name string) {
 	delete(s.logins, strings.ToLower(name))
 }
 
+// SetDatabases says which databases are there besides master and tempdb.
+func (s *Server) SetDatabases(names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options.Databases = slices.Clone(names)
+}
+
 // HasDatabase reports whether a database is there.
 func (s *Server) HasDatabase(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return slices.ContainsFunc(append([]string{"master", "tempdb"}, s.options.Databases...), func(d string) bool { return strings.EqualFold(d, name) })
 }
 

@@ -286,17 +286,15 @@ func (x *Session) answer(ctx context.Context, m message) error {
 	x.cancel, x.running = nil, false
 	asked := x.asked
 	x.mu.Unlock()
-	if asked && !w.open { // it came after all was said
+	if err := w.end(); err != nil {
+		return err
+	}
+	if asked { // a message of its own: drivers wait for one after the request's
+		w.begin()
+		_, _ = w.Write(encodeDone(tokenDone, doneAttention, 0))
 		if err := w.end(); err != nil {
 			return err
 		}
-		w.begin()
-	}
-	if asked {
-		_, _ = w.Write(encodeDone(tokenDone, doneAttention, 0))
-	}
-	if err := w.end(); err != nil {
-		return err
 	}
 	if fatal {
 		return net.ErrClosed
@@ -410,7 +408,7 @@ func (x *Session) call(ctx context.Context, w *writer, k call, more uint16) (fat
 	if handle != 0 {
 		_, _ = w.Write(returnValue(k.params[0].Name, handle))
 	}
-	_, err = w.Write(encodeDone(tokenDoneProc, status|more|w.toBeStopped(ctx), 0))
+	_, err = w.Write(encodeDone(tokenDoneProc, status|more, 0))
 	return false, err
 }
 
@@ -495,7 +493,7 @@ func (x *Session) run(ctx context.Context, w *writer, sql string, params []Param
 		return false
 	}
 	_, _ = w.Write(encodeMessage(*r.Err, "tdstest"))
-	status := doneError | doneInTranIf(x) | w.toBeStopped(ctx)
+	status := doneError | doneInTranIf(x)
 	if r.Err.Class >= 20 {
 		status |= doneFatal
 	}
@@ -526,7 +524,7 @@ func (x *Session) writeSet(ctx context.Context, w *writer, set Set, status uint1
 		if set.Affected >= 0 {
 			status |= doneCount
 		}
-		_, _ = w.Write(encodeDone(done, status|w.toBeStopped(ctx), max(set.Affected, 0)))
+		_, _ = w.Write(encodeDone(done, status, max(set.Affected, 0)))
 		return
 	}
 	_, _ = w.Write(encodeColumns(set.Columns))
@@ -542,5 +540,5 @@ func (x *Session) writeSet(ctx context.Context, w *writer, set Set, status uint1
 			count++
 		}
 	}
-	_, _ = w.Write(encodeDone(done, status|doneCount|w.toBeStopped(ctx), count))
+	_, _ = w.Write(encodeDone(done, status|doneCount, count))
 }
