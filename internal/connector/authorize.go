@@ -466,6 +466,10 @@ func roleOf(server az.ID, p principalRow) *role {
 		case u.Pending:
 		case u.membership(p.ID):
 			r.through = append(r.through, u.By.Key())
+		case u.stated(p.ID) && len(p.Properties.StatedIn) > 0: // it is a user of these databases
+			for _, d := range p.Properties.StatedIn {
+				r.scopes[d] = loginScope(server, d)
+			}
 		case u.Database == "":
 			r.admin, r.any = p.Properties.IsAdmin, true
 		default:
