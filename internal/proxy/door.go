@@ -73,9 +73,9 @@ type Config struct {
 	Admit func(net.Conn) error
 	// Stranger is what those are told who are refused.
 	Stranger string
-	Limits gateway.Limits
-	Log    *slog.Logger
-	Clock  az.Clock
+	Limits   gateway.Limits
+	Log      *slog.Logger
+	Clock    az.Clock
 }
 
 // Door is one database's way in. The embedded Gate has Sessions and End.

@@ -12,12 +12,12 @@ import (
 	"github.com/hawser/hawser/internal/gateway"
 )
 
-// Errors of MySQL: server error message reference. 1045 is of a login, 2013
-// and 2003 are a client library's words for a server that cannot be had.
+// Errors of MySQL: server error message reference. Client libraries take none
+// of their own numbers, from 2000 up, from a server.
 const (
-	mysqlAccessDenied = 1045
 	mysqlHandshake    = 1043
-	mysqlNotReached   = 2003
+	mysqlAccessDenied = 1045
+	mysqlNotReached   = 1158 // got an error reading communication packets
 )
 
 // mysql lets one program in to a MySQL or MariaDB. The server speaks first, so
@@ -29,7 +29,7 @@ func (d *Door) mysql(ctx context.Context, c net.Conn, stranger error) (*gateway.
 	}
 	raw, release, err := d.dial(ctx)
 	if err != nil {
-		return nil, app.say(c, mysqlNotReached, "HY000", err)
+		return nil, app.say(c, mysqlNotReached, "08S01", err)
 	}
 	defer release()
 	b, err := d.mysqlBoth(ctx, app, raw)
@@ -149,20 +149,32 @@ func (s *mysqlStream) say(c net.Conn, number uint16, state string, err error) er
 	return err
 }
 
-// acceptAnyone finishes the client's half of a login, whatever it gave.
+// acceptAnyone finishes the client's half of a login, whatever it gives. One
+// that prefers another plugin than the greeting's has given nothing yet, and
+// waits to be asked for it.
 func (s *mysqlStream) acceptAnyone(h *mysqlResponse) error {
-	switch {
-	case len(h.auth) == 0, h.plugin == "", h.plugin == mysqlNative, h.plugin == mysqlClear:
+	auth, plugin := h.auth, h.plugin
+	switch plugin {
+	case "", mysqlNative, mysqlClear:
 		return nil
-	case h.plugin == mysqlCachingSHA2:
+	case mysqlCachingSHA2:
+	default:
+		plugin = mysqlNative
+	}
+	if len(auth) == 0 || plugin != h.plugin {
+		ask := append(append([]byte{mysqlSwitch}, plugin...), 0)
+		err := s.write(append(append(ask, mysqlNonce()...), 0))
+		if err != nil {
+			return err
+		}
+		if auth, err = s.read(); err != nil {
+			return err
+		}
+	}
+	if plugin == mysqlCachingSHA2 && len(auth) > 1 { // one zero is no password
 		return s.write([]byte{mysqlMore, 3}) // as after a password that the server remembers
 	}
-	ask := append(append([]byte{mysqlSwitch}, mysqlNative...), 0)
-	if err := s.write(append(append(ask, mysqlNonce()...), 0)); err != nil {
-		return err
-	}
-	_, err := s.read()
-	return err
+	return nil
 }
 
 // mysqlNonce is what a client makes its answer with, which nobody looks at.

@@ -208,4 +208,3 @@ func (r *redisConn) Read(p []byte) (int, error) {
 		}
 	}
 }
-

@@ -1,0 +1,3 @@
+package proxy
+
+func program([]string) int { return 0 }
