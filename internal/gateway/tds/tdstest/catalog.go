@@ -137,7 +137,7 @@ type form struct {
 	right string
 }
 
-// formOf compiles a form: [] stands for a name, N'' for a text, 0x for bytes,
+// formOf compiles a form: [] stands for a name, N” for a text, 0x for bytes,
 // # for a number, ~ for words and COLLATE @ for a collation.
 func formOf(text, right string, do func(c *Catalog, x *Session, d *Database, m []string, params []Param) Result) form {
 	p := regexp.QuoteMeta(text)

@@ -161,7 +161,9 @@ var forms = []form{
 		return d.change(m[1], func(u *User) { u.Grants["EXECUTE"] = true })
 	}),
 	formOf("REVOKE ~ FROM [] CASCADE AS []", "database", func(_ *Catalog, _ *Session, d *Database, m []string, _ args) Result {
-		return d.change(m[3], func(u *User) { u.Gave = slices.DeleteFunc(u.Gave, func(to string) bool { return strings.EqualFold(to, m[2]) }) })
+		return d.change(m[3], func(u *User) {
+			u.Gave = slices.DeleteFunc(u.Gave, func(to string) bool { return strings.EqualFold(to, m[2]) })
+		})
 	}),
 	formOf("ALTER AUTHORIZATION ON SCHEMA::[] TO [dbo]", "database", func(_ *Catalog, _ *Session, d *Database, m []string, _ args) Result {
 		d.Schemas[m[1]] = "dbo"

@@ -213,6 +213,16 @@ func (s *Server) Sessions() []*Session {
 	return out
 }
 
+// Resets is how often a session was reset.
+func (s *Server) Resets(id uint16) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.sessions[id]; x != nil {
+		return int(x.resets.Load())
+	}
+	return 0
+}
+
 // Kill ends a session and reports whether there was one.
 func (s *Server) Kill(id uint16) bool {
 	s.mu.Lock()

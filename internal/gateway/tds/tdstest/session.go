@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,9 +25,9 @@ type Session struct {
 	Database string
 	Context  map[string]any // sp_set_session_context
 	Temp     map[string]bool
-	Level    string // of isolation
-	Tran     uint64 // 0 for none
-	Resets   int    // how often RESETCONNECTION came
+	Level    string       // of isolation
+	Tran     uint64       // 0 for none
+	resets   atomic.Int32 // how often RESETCONNECTION came
 
 	raw      net.Conn
 	conn     net.Conn
@@ -317,7 +318,7 @@ func (x *Session) request(ctx context.Context, w *writer, m message) (fatal bool
 		return false, violation("a request of type %d", m.kind)
 	}
 	if m.status&(statusReset|statusResetSkipTran) != 0 {
-		x.Resets++
+		x.resets.Add(1)
 		tran := x.Tran
 		x.fresh()
 		if m.status&statusResetSkipTran != 0 {
