@@ -56,6 +56,8 @@ type Gateway struct {
 	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
+	ctx       context.Context // of what recycling waits for
+	stop      context.CancelFunc
 
 	lastID   atomic.Uint32
 	mu       sync.Mutex // guards sessions
@@ -74,6 +76,7 @@ func New(c Config) (*Gateway, error) {
 	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), log: c.Log, clock: c.Clock,
 		terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4), pool: gateway.NewPool[*backend](c.Warm),
 		versions: versions{of: map[string]string{}}, sessions: map[uint32]*session{}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
 	var b [4]byte
 	_, _ = rand.Read(b[:])
 	g.lastID.Store(binary.LittleEndian.Uint32(b[:]))
@@ -96,11 +99,14 @@ func serverTLS(c *tls.Config) *tls.Config {
 // Serve accepts on l until Shutdown.
 func (g *Gateway) Serve(l net.Listener) error { return g.Gate.Serve(l, g.accept) }
 
-// Shutdown ends every session in order and closes the warm connections.
+// Shutdown ends every session in order and closes the warm connections. When
+// ctx ends, the servers' threads are left to themselves.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.Gate.Shutdown(ctx)
 	g.pool.Close()
+	defer context.AfterFunc(ctx, g.stop)()
 	g.recycling.Wait()
+	g.stop()
 }
 
 // Forget closes the warm connections to a server, and lets none that is in use

@@ -74,19 +74,15 @@ func (s *session) threadOf(id uint64) (uint64, *refusal) {
 // refused words a command that is not served.
 func refused(command byte) *refusal {
 	if command == comChangeUser {
-		return &refusal{errno: erDenied, state: "42000", message: "a session cannot become another user's here: connect again with that user's token"}
+		return &refusal{errno: erDenied, state: "42000", message: "a session cannot become that of another user here: connect again"}
 	}
 	return &refusal{errno: erUnknownCommand, state: "08S01", message: fmt.Sprintf("command %#02x is not served by this gateway", command)}
 }
 
-// signal is a statement that makes a server say the refusal. Its text is cut
-// at 128 characters, the most that MySQL takes, and is of ours, without quotes.
+// signal is a statement that makes a server say the refusal. Its text is ours,
+// without quotes, and no longer than the 128 characters that MySQL takes.
 func (r *refusal) signal() string {
-	message := r.message
-	if len(message) > 128 {
-		message = message[:128]
-	}
-	return fmt.Sprintf("SIGNAL SQLSTATE '%s' SET MYSQL_ERRNO = %d, MESSAGE_TEXT = '%s'", r.state, r.errno, message)
+	return fmt.Sprintf("SIGNAL SQLSTATE '%s' SET MYSQL_ERRNO = %d, MESSAGE_TEXT = '%s'", r.state, r.errno, r.message)
 }
 
 // continued notes the number of a further frame of a long command.

@@ -351,3 +351,17 @@ func errno(err error) uint16 {
 	}
 	return 0
 }
+
+type azID = az.ID
+
+func secret(s string) az.Secret { return az.NewSecret(s) }
+
+// grant is app's.
+func (d *door) grant() gateway.Grant {
+	d.t.Helper()
+	g, err := d.authorize(context.Background(), az.Principal{}, gateway.Target{User: "app"})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return g
+}

@@ -156,7 +156,7 @@ func (s *session) finished(why gateway.Reason, clean bool) {
 		s.g.recycling.Add(1)
 		go s.g.recycle(s.b) // ends by resetWait
 		return
-	case busy && s.g.terminate != nil && (why == gateway.RightLost || why == gateway.Expired || why == gateway.Asked):
+	case busy && s.g.terminate != nil && (why == gateway.RightLost || why == gateway.Expired || why == gateway.Asked || why == gateway.Stopping):
 		s.g.recycling.Add(1)
 		go s.g.endThread(s.b) // ends by endWait
 	}
@@ -167,9 +167,13 @@ func (s *session) finished(why gateway.Reason, clean bool) {
 // its connection only when it has something to send.
 func (g *Gateway) endThread(b *backend) {
 	defer g.recycling.Done()
-	g.ending <- struct{}{}
+	select {
+	case g.ending <- struct{}{}:
+	case <-g.ctx.Done():
+		return
+	}
 	defer func() { <-g.ending }()
-	ctx, cancel := context.WithTimeout(context.Background(), endWait)
+	ctx, cancel := context.WithTimeout(g.ctx, endWait)
 	defer cancel()
 	if err := g.terminate(ctx, b.server, b.user, uint64(b.id)); err != nil {
 		g.log.Warn("cannot end the server's thread of an ended session", "server", b.server.Name(), "user", b.user, "thread", b.id, "error", err)

@@ -211,8 +211,10 @@ func (u *upstream) meet(b []byte) fate {
 	command, p := b[headerSize], pending{}
 	text := b[headerSize+1 : min(len(b), headerSize+length)]
 	switch p.answer = answers[command]; {
-	case command == comQuit && length == 1:
-		u.end = quits
+	case command == comQuit:
+		if u.end = quits; length > 1 {
+			u.end = breaks
+		}
 		return isLast
 	case p.answer == unserved:
 		return isRefused
