@@ -43,7 +43,7 @@ func (b *bench) haproxy(to dbDoor, options string) (*dbDoor, string) {
 		return nil, err.Error()
 	}
 	conf := filepath.Join(b.dir, "haproxy.cfg")
-	text := fmt.Sprintf("global\n maxconn 12000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nlisten door\n bind 127.0.0.1:%s %s\n server one %s\n", port, options, to.addr)
+	text := fmt.Sprintf("global\n maxconn 6000\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nlisten door\n bind 127.0.0.1:%s %s\n server one %s\n", port, options, to.addr)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err.Error()
 	}
