@@ -40,7 +40,9 @@ func newMariaDB(options ...string) (*Server, error) {
 	if os.Geteuid() == 0 {
 		user = append(user, "--user=root")
 	}
-	out, err := exec.Command(install, append([]string{"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal",
+	// Each has a folder for temporary tables of its own: a server that starts
+	// removes those of others from a shared one, and they fall over.
+	out, err := exec.Command(install, append([]string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.Dir, "--auth-root-authentication-method=normal",
 		"--skip-test-db", "--innodb-log-file-size=8M"}, user...)...).CombinedOutput()
 	if err == nil {
 		err = os.WriteFile(filepath.Join(s.Dir, "init.sql"), fmt.Appendf(nil, initial, s.Password), 0o600)
@@ -53,8 +55,6 @@ func newMariaDB(options ...string) (*Server, error) {
 		return nil, errors.Join(err, os.RemoveAll(s.Dir))
 	}
 	s.Plain = s.Addr
-	// A folder for temporary tables of its own: a server that starts removes those
-	// of others from a shared one, and they fall over.
 	args := append([]string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + s.Dir, "--socket=" + s.Socket, "--bind-address=127.0.0.1", "--port=" + port,
 		"--pid-file=" + filepath.Join(s.Dir, "pid"), "--init-file=" + filepath.Join(s.Dir, "init.sql"), "--plugin-load-add=auth_ed25519",
 		"--ssl-cert=" + filepath.Join(s.Dir, "server.pem"), "--ssl-key=" + filepath.Join(s.Dir, "server.key"), "--ssl-ca=" + s.CAFile,
