@@ -43,6 +43,10 @@ func (w *clientWalker) walk(b []byte, at int) (int, found) {
 			}
 			at += int(w.skip)
 			w.skip = 0
+			if b[at-1] != '\n' { // Redis would not look
+				w.why = noNewline
+				return at, broken
+			}
 		case w.args > 0:
 			size, start, err := argument(b, at)
 			if err != "" {

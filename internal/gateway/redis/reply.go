@@ -34,7 +34,8 @@ const (
 type replyWalker struct {
 	pending int64   // values of the reply under way still to come; 0 at a border
 	skip    uint64  // bytes of the value under way and its CRLF
-	line    bool    // within a line
+	line    bool    // within a line,
+	cr      bool    // of which the last byte was CR
 	chunk   bool    // the bytes to skip are a part of a string
 	streams []int64 // pending around each aggregate whose end is marked
 
@@ -67,6 +68,9 @@ func (w *replyWalker) walk(b []byte, at int, each bool) (int, event, error) {
 			}
 			at += int(w.skip)
 			w.skip = 0
+			if b[at-1] != '\n' {
+				return at, allRead, errReply
+			}
 			if w.chunk {
 				w.chunk = false
 				continue
@@ -75,10 +79,17 @@ func (w *replyWalker) walk(b []byte, at int, each bool) (int, event, error) {
 		case w.line:
 			end := bytes.IndexByte(b[at:], '\n')
 			if end < 0 {
+				w.cr = b[len(b)-1] == '\r'
 				return len(b), allRead, nil
 			}
+			if end > 0 {
+				w.cr = b[at+end-1] == '\r'
+			}
+			if !w.cr {
+				return at, allRead, errReply
+			}
 			at += end + 1
-			w.line = false
+			w.line, w.cr = false, false
 			w.value(at)
 		default:
 			next, ev, err := w.head(b, at, each)
@@ -144,6 +155,9 @@ func (w *replyWalker) topLine(b []byte, at int) (int, event, error) {
 		}
 		w.line = true
 		return at + 1, allRead, nil
+	}
+	if b[at+end-1] != '\r' { // the kind's byte, at the least, comes before
+		return at, allRead, errReply
 	}
 	at += end + 1
 	w.value(at)

@@ -1,6 +1,9 @@
 package redis
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // maxDepth bounds values within values in what the gateway reads as a whole:
 // CLUSTER SHARDS has five.
@@ -22,13 +25,12 @@ func parseValue(b []byte, depth int) (v value, n int, err error) {
 	v.kind = b[0]
 	switch v.kind {
 	case '+', '-', ':', ',', '(', '#', '_':
-		for i := 1; i+1 < len(b); i++ {
-			if b[i] == '\r' && b[i+1] == '\n' {
-				v.text = b[1:i]
-				return v, i + 2, nil
-			}
+		end := bytes.IndexByte(b, '\n')
+		if end < 2 || b[end-1] != '\r' {
+			return v, 0, errReply
 		}
-		return v, 0, errReply
+		v.text = b[1 : end-1]
+		return v, end + 1, nil
 	}
 	size, at, err := number(b, 1)
 	if err != nil || at == 0 || size < -1 {
@@ -40,7 +42,7 @@ func parseValue(b []byte, depth int) (v value, n int, err error) {
 	}
 	switch v.kind {
 	case '$', '=', '!':
-		if size > int64(len(b)-at-2) {
+		if size > int64(len(b)-at-2) || b[at+int(size)] != '\r' || b[at+int(size)+1] != '\n' {
 			return v, 0, errReply
 		}
 		v.text = b[at : at+int(size)]
