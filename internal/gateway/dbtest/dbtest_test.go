@@ -3,6 +3,7 @@ package dbtest_test
 import (
 	"bufio"
 	"crypto/tls"
+	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ func TestMariaDB(t *testing.T) {
 	}
 	if dbtest.MariaDB(t) != s {
 		t.Error("there are two")
+	}
+	tcp, err := sql.Open("mysql", s.User+":"+s.Password+"@tcp("+s.Addr+")/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	if err := tcp.Ping(); err != nil {
+		t.Errorf("the owner by TCP: %v", err)
 	}
 }
 

@@ -14,10 +14,12 @@ import (
 	_ "github.com/go-sql-driver/mysql" // the driver of Open
 )
 
-// initial makes the owner reachable by every way and sets the plugins up.
+// initial makes the owner reachable by every way: the accounts of loopback
+// addresses, which have no password, would stand before the one of any address.
 const initial = `CREATE OR REPLACE USER root@'%%' IDENTIFIED BY '%[1]s';
 GRANT ALL ON *.* TO root@'%%' WITH GRANT OPTION;
 ALTER USER root@localhost IDENTIFIED BY '%[1]s';
+DROP USER IF EXISTS root@'127.0.0.1', root@'::1';
 `
 
 // newMariaDB makes a data folder and starts a server on it.
