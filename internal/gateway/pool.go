@@ -171,6 +171,13 @@ func (p *Pool[B]) Forget(server string) {
 	p.Drop(server)
 }
 
+// Len is how many connections wait.
+func (p *Pool[B]) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count
+}
+
 // Epoch is to be noted in a backend's Waiting before it logs in.
 func (p *Pool[B]) Epoch(server string) uint64 {
 	p.mu.Lock()

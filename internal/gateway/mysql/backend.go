@@ -77,7 +77,7 @@ func (g *Gateway) reach(ctx context.Context, who az.Principal, grant gateway.Gra
 	epoch := g.pool.Epoch(server)
 	b, err := connect(ctx, grant, flags, want.charset)
 	var se *serverError
-	if errors.As(err, &se) && (se.errno == erTooMany || se.errno == erUserLimit) && g.pool.Drop(server) > 0 {
+	if errors.As(err, &se) && slices.Contains(full, se.errno) && g.pool.Drop(server) > 0 {
 		b, err = connect(ctx, grant, flags, want.charset) // our own idle ones were in the way
 	}
 	if err != nil {
@@ -211,6 +211,9 @@ func parseGreeting(body []byte) (*hello, error) {
 // for; their text holds nothing that it did not send.
 var ownFault = []uint16{erAccessDB, erBadDatabase}
 
+// full are errors of a server that takes no more connections.
+var full = []uint16{erTooMany, erUserLimit, erResourceLimit}
+
 // backendRefusal words a failed login to the backend without its insides.
 func backendRefusal(err error) error {
 	r := &refusal{errno: erForeign, state: "HY000", message: "the database server cannot be reached now: try again", cause: err, reason: "backend"}
@@ -221,7 +224,7 @@ func backendRefusal(err error) error {
 	case !errors.As(err, &se):
 	case slices.Contains(ownFault, se.errno):
 		r.errno, r.state, r.message = se.errno, se.state, se.message
-	case se.errno == erTooMany, se.errno == erUserLimit:
+	case slices.Contains(full, se.errno):
 		r.errno, r.state, r.message = erTooMany, "08004", "Too many connections"
 	case se.errno == erShutdown:
 		r.errno, r.state, r.message = erShutdown, "08S01", "Server shutdown in progress"

@@ -28,7 +28,8 @@ const (
 	erTooLarge         = 1153
 	erReadError        = 1158
 	erOutOfOrder       = 1156
-	erUserLimit        = 1203
+	erUserLimit        = 1203 // of the server
+	erResourceLimit    = 1226 // of the user
 	erDenied           = 1227
 	erForeign          = 1429
 	erNoPassword       = 1698
