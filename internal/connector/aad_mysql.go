@@ -59,7 +59,10 @@ func parseMySQL(sql string) (out []mysqlStatement, ok bool) {
 		ours = ours || s.kind != mysqlOther
 		out = append(out, s)
 	}
-	return out, ours
+	if !ours {
+		return nil, false
+	}
+	return out, true
 }
 
 // mysqlStatement reads one statement, up to its semicolon.
