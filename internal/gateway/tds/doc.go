@@ -39,6 +39,6 @@
 // When a client closes with its backend idle, the connection is reset at once
 // by a batch with RESETCONNECTION, so that no transaction and no lock outlives
 // its session, and kept a while for the next login with the same LOGIN7, which
-// is authorised afresh and hears what the first one heard. A session that was
-// interrupted (attention), or can recover itself elsewhere, is not kept.
+// is authorised afresh and hears what the first one heard. One that can recover
+// itself elsewhere (SESSIONRECOVERY) is not kept.
 package tds

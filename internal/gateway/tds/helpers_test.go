@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -103,3 +104,5 @@ func encryptionAt(b []byte) int {
 	}
 	return 0
 }
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

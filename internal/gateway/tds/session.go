@@ -15,11 +15,12 @@ type session struct {
 	lane *lane
 	pump gateway.Pump
 
-	up       walker // the client's goroutine only
-	attended bool   // the client interrupted something; the client's goroutine only
+	up walker // the client's goroutine only
 
-	// pending counts messages of the client that no message has answered. It is
-	// raised before the bytes leave for the backend, so zero means idle.
+	// pending counts messages of the client that no message has answered,
+	// attentions too. It is raised before the bytes leave for the backend, so
+	// zero means idle. The acknowledgement of an attention may come with the
+	// answer to what it stopped, or after it: then all is answered.
 	pending atomic.Int32
 	stopped atomic.Bool // the last DONE acknowledged an attention, ours or the client's
 
@@ -46,11 +47,7 @@ func (s *session) fromClient(chunk []byte) (int, gateway.Next) {
 			return len(chunk), gateway.GoOn
 		}
 		at = start
-		switch {
-		case p.kind == typeAttention:
-			s.attended = true
-			s.pending.Add(1)
-		case p.status&statusEnd != 0:
+		if p.status&statusEnd != 0 {
 			s.pending.Add(1)
 		}
 	}
@@ -106,21 +103,24 @@ func (s *session) followFrames(chunk []byte) bool {
 	return err == nil
 }
 
-// answered counts the end of an answer, which stands at the end of what. An
-// attention and what it stopped may share one answer.
+// answered counts the end of an answer, which stands at the end of what.
 func (s *session) answered(what []byte) {
 	s.ended = false
+	stopped := isAttentionDone(what[max(0, len(what)-doneSize):])
+	if stopped {
+		s.pending.Store(0)
+	}
 	for n := s.pending.Load(); n > 0 && !s.pending.CompareAndSwap(n, n-1); n = s.pending.Load() {
 	}
-	if done := isAttentionDone(what[max(0, len(what)-doneSize):]); done != s.stopped.Load() {
-		s.stopped.Store(done)
+	if stopped != s.stopped.Load() { // the write is dear where nothing changes
+		s.stopped.Store(stopped)
 	}
 }
 
 // atEnd is asked when the client has closed its side: whether its backend can
 // serve another one.
 func (s *session) atEnd() gateway.Next {
-	if s.b.mars || s.attended || s.pending.Load() != 0 || !s.up.atBorder() || s.b.welcome.acked(featureRecovery) {
+	if s.b.mars || s.pending.Load() != 0 || !s.up.atBorder() || s.b.welcome.acked(featureRecovery) {
 		return gateway.GoOn
 	}
 	return gateway.Release
