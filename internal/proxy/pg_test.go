@@ -77,7 +77,7 @@ func TestPostgresRefusals(t *testing.T) {
 		"no such CA":      {func(c *Config) { c.Roots = nil }, "cannot trust the server at s1"},
 		"role not mapped": {func(c *Config) { c.User = "other" }, `password authentication failed for user "other"`},
 		"nobody named":    {func(c *Config) { c.User = "" }, "which role to log in as"},
-		"a PostgreSQL that knows passwords": {func(c *Config) { c.Addr = postgresServer.Addr() },
+		"a PostgreSQL that knows passwords": {func(c *Config) { c.Addr = realPostgres(t).Addr() },
 			"has no TLS, so it gets no token"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/jackc/pgx/v5/pgconn"
 	goredis "github.com/redis/go-redis/v9"
 
@@ -39,34 +40,48 @@ import (
 	"github.com/hawser/hawser/internal/store/storetest"
 )
 
-// postgresServer is the real PostgreSQL behind every test of this package.
-var postgresServer *storetest.Postgres
+// postgresServer is the real PostgreSQL behind the tests of this package,
+// started when the first asks: fuzzing workers never do.
+var postgresServer struct {
+	once sync.Once
+	s    *storetest.Postgres
+	err  error
+}
+
+func realPostgres(t testing.TB) *storetest.Postgres {
+	t.Helper()
+	p := &postgresServer
+	p.once.Do(func() { p.s, p.err = startPostgres() })
+	if p.err != nil {
+		t.Fatal(p.err)
+	}
+	return p.s
+}
+
+func startPostgres() (*storetest.Postgres, error) {
+	s, err := storetest.NewPostgres()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgconn.Connect(context.Background(), s.URL("postgres"))
+	if err != nil {
+		return s, err
+	}
+	for _, sql := range []string{"CREATE ROLE app LOGIN PASSWORD 'app secret'", "CREATE DATABASE appdb OWNER app", "CREATE DATABASE otherdb"} {
+		err = errors.Join(err, conn.Exec(context.Background(), sql).Close())
+	}
+	return s, errors.Join(err, conn.Close(context.Background()))
+}
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "program" {
 		os.Exit(program(os.Args[2:]))
 	}
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	flag.Parse()
-	var err error
-	if postgresServer, err = storetest.NewPostgres(); err == nil {
-		defer postgresServer.Remove()
-		var conn *pgconn.PgConn
-		if conn, err = pgconn.Connect(context.Background(), postgresServer.URL("postgres")); err == nil {
-			for _, sql := range []string{"CREATE ROLE app LOGIN PASSWORD 'app secret'", "CREATE DATABASE appdb OWNER app", "CREATE DATABASE otherdb"} {
-				err = errors.Join(err, conn.Exec(context.Background(), sql).Close())
-			}
-			_ = conn.Close(context.Background())
-		}
+	code := m.Run()
+	if postgresServer.s != nil {
+		postgresServer.s.Remove()
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(code)
 }
 
 const testOID = "11111111-1111-1111-1111-111111111111"
@@ -92,9 +107,24 @@ type plane struct {
 // newPlane opens the gateways of the kinds named.
 func newPlane(t testing.TB, kinds ...Kind) *plane {
 	t.Helper()
-	before := runtime.NumGoroutine()
+	return newPlaneFor(t, func(p *plane) { p.certifyFor("s1.db.test", "localhost") }, kinds...)
+}
+
+func newPlaneFor(t testing.TB, certify func(*plane), kinds ...Kind) *plane {
+	t.Helper()
+	for _, k := range kinds { // servers outlive a test, and have goroutines
+		switch k {
+		case Postgres:
+			realPostgres(t)
+		case MySQL:
+			dbtest.MariaDB(t)
+		case Redis:
+			dbtest.Redis(t)
+		}
+	}
+	before := runtime.NumGoroutine() + 1 // os/signal keeps one
 	p := &plane{t: t, addr: map[Kind]string{}, life: time.Hour}
-	p.certify()
+	certify(p)
 	t.Cleanup(func() { settle(t, before+len(kinds)) }) // database drivers keep one
 	for _, k := range kinds {
 		p.open(k)
@@ -102,14 +132,14 @@ func newPlane(t testing.TB, kinds ...Kind) *plane {
 	return p
 }
 
-func (p *plane) certify() {
+func (p *plane) certifyFor(names ...string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"s1.db.test", "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		p.t.Fatal(err)
@@ -184,7 +214,7 @@ func (p *plane) authorize(k Kind) gateway.Authorize {
 	grant := gateway.Grant{Server: testServers[k], User: "app", Password: az.NewSecret("app secret")}
 	switch k {
 	case Postgres:
-		grant.Addr = postgresServer.Addr()
+		grant.Addr = realPostgres(p.t).Addr()
 	case MySQL:
 		s := dbtest.MariaDB(p.t)
 		s.Exec(p.t, "CREATE DATABASE IF NOT EXISTS appdb", "CREATE DATABASE IF NOT EXISTS otherdb",
@@ -403,3 +433,14 @@ func write(t testing.TB, name string, b []byte) string {
 type secret = az.Secret
 
 func newSecret(s string) secret { return az.NewSecret(s) }
+
+// planeCredential is the plane's token as a credential of Azure's library.
+type planeCredential struct{ p *plane }
+
+func (c planeCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if len(o.Scopes) != 1 || !strings.HasSuffix(o.Scopes[0], "/.default") {
+		return azcore.AccessToken{}, fmt.Errorf("scopes %v", o.Scopes)
+	}
+	s, ends, err := c.p.token(ctx)
+	return azcore.AccessToken{Token: s.Reveal(), ExpiresOn: ends}, err
+}
