@@ -328,6 +328,11 @@ func TestMySQLServersAreAdopted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// An owner may have its rights by a role.
+		ops, by := "ops_"+p.m.db, "by_"+p.m.db
+		s.Exec(t, "CREATE ROLE "+ops, "GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO "+ops, "GRANT SELECT ON mysql.* TO "+ops,
+			"CREATE USER "+by+"@'%' IDENTIFIED BY 'a password'", "GRANT "+ops+" TO "+by+"@'%'", "SET DEFAULT ROLE "+ops+" FOR "+by+"@'%'")
+		r.must(boss, "PUT", next("by-role"), p.body(by, "a password", "prefer", ""))
 		r.refused(boss, "PUT", next("my2"), p.body(p.m.Owner, "wrong", "prefer", ""), 400, "ServerLoginFailed")
 		r.refused(boss, "PUT", next("my2"), p.body(bare, "a password", "prefer", ""), 400, "OwnerLacksPrivilege")
 		r.refused(boss, "PUT", next("my2"), p.body(p.m.Owner, "x", "sometimes", ""), 400, "InvalidServer")

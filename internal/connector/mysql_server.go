@@ -163,17 +163,22 @@ func (m *mysqlConn) mayManage(ctx context.Context, owner string) error {
 
 // rights are the owner's for the whole server, by itself or by its role.
 func (m *mysqlConn) rights(ctx context.Context) ([]string, error) {
-	var current, role string
-	if err := m.QueryRowContext(ctx, "SELECT CURRENT_USER(), COALESCE(CURRENT_ROLE(), '')").Scan(&current, &role); err != nil {
-		return nil, mysqlFault("look at the administrator login", err)
+	lines, err := m.strings(ctx, "look at the administrator login", "SHOW GRANTS")
+	if err != nil {
+		return nil, err
 	}
-	grantee := role
-	if m.maria { // MySQL writes roles `a`@`%`, `b`@`%`
-		grantee = "'" + role + "'@''"
+	var out []string
+	for _, line := range lines {
+		all, _, global := strings.Cut(strings.TrimPrefix(line, "GRANT "), " ON *.* TO ")
+		switch {
+		case !global:
+		case strings.HasPrefix(all, "ALL PRIVILEGES"):
+			out = append(out, "CREATE USER", "PROCESS", "SUPER")
+		default:
+			out = append(out, strings.Split(all, ", ")...)
+		}
 	}
-	at := max(strings.LastIndexByte(current, '@'), 0)
-	return m.strings(ctx, "look at the administrator login", "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee IN (?, ?, ?)",
-		"'"+current[:at]+"'@'"+current[min(at+1, len(current)):]+"'", grantee, "'"+role+"'")
+	return out, nil
 }
 
 // mayEnd refuses an owner who could not see and end the sessions of others:
