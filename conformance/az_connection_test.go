@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// newConnector is az beside a plane whose PostgreSQL gateway is where az looks
-// for it: the port cannot be said.
+// newConnector is az beside a plane whose PostgreSQL and MySQL gateways are
+// where az looks for them: the port cannot be said.
 func newConnector(t *testing.T, domain string) *azure {
 	t.Helper()
-	a := &azure{world: newWorld(t, "--domain", domain, "--hosts", "auto", "--pg", "127.0.0.1:5432")}
+	a := &azure{world: newWorld(t, "--domain", domain, "--hosts", "auto", "--pg", "127.0.0.1:5432", "--mysql", "127.0.0.1:3306")}
 	a.env = a.config(t)
 	if r := execute(t, a.env, hawser, "az-setup", "--data", a.dir); r.code != 0 {
 		t.Fatalf("az-setup: %s", r.stderr)
