@@ -138,6 +138,7 @@ var forms = []form{
 			return one(bit(u.has(m[3])), bit(u.has(m[6])), bit(u.has(m[8])), bit(u.has(m[10])))
 		}),
 	formOf("CREATE USER [] FOR LOGIN []", "database", createUser),
+	formOf("RAISERROR(#, 16, 1, N'')", "", raiseMessage),
 	formOf("DROP USER []", "database", dropUser),
 	formOf("DROP USER IF EXISTS []", "database", func(c *Catalog, x *Session, d *Database, m []string, p args) Result {
 		if d.user(m[1]) == nil {
@@ -319,6 +320,22 @@ func createUser(c *Catalog, _ *Session, d *Database, m []string, _ args) Result 
 	}
 	d.Users[strings.ToLower(m[1])] = &User{Name: m[1], SID: sid, Roles: map[string]bool{}, Grants: map[string]bool{}}
 	return done
+}
+
+// messages are some of sys.messages.
+var messages = map[string]string{
+	"15023": "User, group, or role '%s' already exists in the current database.",
+	"33130": "Principal '%s' could not be found or this principal type is not supported.",
+	"33131": "Principal '%s' has a duplicate display name. Make the display name unique in Azure Active Directory and execute this statement again.",
+}
+
+// raiseMessage is RAISERROR with the number of one of the server's messages.
+func raiseMessage(_ *Catalog, _ *Session, _ *Database, m []string, _ args) Result {
+	number, err := strconv.ParseInt(m[1], 10, 32)
+	if text := messages[m[1]]; err == nil && text != "" {
+		return Error(int32(number), 16, text, m[2])
+	}
+	return Error(18054, 16, "Error %s, severity 16, state 1 was raised, but no message with that error number was found in sys.messages.", m[1])
 }
 
 func dropUser(_ *Catalog, _ *Session, d *Database, m []string, _ args) Result {
