@@ -2,8 +2,10 @@ package connector
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -347,4 +349,57 @@ func TestRedisAdoptedLater(t *testing.T) {
 		p.refused(boss, "PUT", r.cache, moved, 400, "PasswordNeeded")
 		p.must(boss, "DELETE", r.cache, "")
 	})
+}
+
+// TestRedisCluster: each node of a cluster has the users.
+func TestRedisCluster(t *testing.T) {
+	t.Parallel()
+	var nodes []*dbtest.Server
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		bus := portOf(t, l.Addr().String())
+		_ = l.Close()
+		nodes = append(nodes, dbtest.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus)))
+	}
+	of := func(s *dbtest.Server) *redisBackend {
+		b := redisOwner(s)
+		b.Host, b.Port = "127.0.0.1", portOf(t, s.Plain)
+		return b
+	}
+	b, other := of(nodes[0]), of(nodes[1])
+	owner := redisAs(t, b, b.User, b.Password)
+	info, err := redisAs(t, other, other.User, other.Password).Do(t.Context(), "CLUSTER", "NODES").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, bus, _ := strings.Cut(strings.Fields(info)[1], "@")
+	bus, _, _ = strings.Cut(bus, ",")
+	if err := owner.Do(t.Context(), "CLUSTER", "MEET", "127.0.0.1", other.Port, bus).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for { // until they know each other; the test's own time bounds it
+		text, err := owner.ClusterNodes(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := b.nodes(t.Context(), owner); err == nil && len(list) == 1 && strings.Count(text, "handshake") == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	user, password := redisUser(az.NewGUID()), newPassword()
+	if made, _, err := b.setUser(t.Context(), user, password, []string{"+ping"}); err != nil || !made {
+		t.Fatal(made, err)
+	}
+	there := redisAs(t, other, user, password)
+	redisAs(t, b, user, password)
+	if err := b.dropUser(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	if err := there.Ping(t.Context()).Err(); err == nil {
+		t.Error("a session at another node outlived its user")
+	}
 }
