@@ -61,7 +61,7 @@ func (s *stating) tsqlOne(ctx context.Context, one tsqlStatement) (text string, 
 	if err := s.allowed(ctx); err != nil {
 		return "", true, err
 	}
-	m := mapping{role: one.name, again: true, in: s.at.Database}
+	m := mapping{role: one.name, again: true, in: s.database()}
 	if m.oid, m.kind, err = s.tsqlPrincipal(ctx, one); err != nil {
 		return "", true, err
 	}
@@ -71,6 +71,10 @@ func (s *stating) tsqlOne(ctx context.Context, one tsqlStatement) (text string, 
 	}
 	return one.forLogin(), true, s.create(ctx, m)
 }
+
+// database is where the session began. Azure's servers have no USE; where there
+// is one, the user is made where the session is, and known here as this one's.
+func (s *stating) database() string { return orText(s.at.Database, sqlMaster) }
 
 // tsqlPrincipal finds who is meant.
 func (s *stating) tsqlPrincipal(ctx context.Context, one tsqlStatement) (oid string, kind az.PrincipalKind, err error) {
@@ -109,7 +113,7 @@ func (s *stating) statedFold(ctx context.Context, name string) (*arm.Resource[pr
 
 // dropUser is DROP USER in one database: the last one takes the login with it.
 func (s *stating) dropUser(ctx context.Context, one tsqlStatement, p *arm.Resource[principalProperties]) (text string, mine bool, err error) {
-	here := func(d string) bool { return strings.EqualFold(d, s.at.Database) }
+	here := func(d string) bool { return strings.EqualFold(d, s.database()) }
 	left := slices.DeleteFunc(slices.Clone(p.Properties.StatedIn), here)
 	switch {
 	case len(left) == len(p.Properties.StatedIn):
