@@ -13,6 +13,7 @@ import (
 const (
 	healthHeader = 8 << 10
 	healthWait   = 5 * time.Second // for a request, and for reaching a server
+	healthStop   = time.Second     // for answers under way at the end
 )
 
 // startHealth serves what orchestrators ask for.
@@ -37,7 +38,14 @@ func (s *standing) startHealth() (stop func(), err error) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }() // ends with stop
 	s.Log.Info("health", "address", l.Addr().String())
-	return func() { _ = server.Close(); <-done }, nil
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), healthStop) // whoever asked for the end gets an answer
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		<-done
+	}, nil
 }
 
 func (s *standing) healthRoutes() http.Handler {
