@@ -341,3 +341,37 @@ func TestLateMARS(t *testing.T) {
 		t.Errorf("%q: %v", text16(b), err)
 	}
 }
+
+// TestMARS: frames of SMP go through as they are, and what is no frame ends
+// the session.
+func TestMARS(t *testing.T) {
+	ack := append([]byte{1, 0x74, 0, 0, 4, 1}, utf16le("S")...)
+	welcome := append(append([]byte{0xad, byte(len(ack) + 4), 0}, append(ack, 1, 2, 3, 4)...), append([]byte{0xfd}, make([]byte, 12)...)...)
+	hello := bytes.Replace(helloWith(nil, 1), []byte{1, 2, 3, 4, 5, 6, 1, 1}, []byte{1, 2, 3, 4, 5, 6, 2, 1}, 1)
+	d := open(t, tdstest.Options{}, func(_ *tds.Config, d *door) {
+		d.grant.TLS = nil
+		d.grant.Addr = liar(t, hello, func(c net.Conn) {
+			_, _ = c.Write(packet(4, 1, welcome))
+			_, _ = io.Copy(c, c)
+		})
+	})
+	s := d.secured(t, helloWith(nil, 1))
+	_, _ = s.Write(packet(16, 1, login7(withToken(3, appTok, nil))))
+	if _, err := readPacket(s); err != nil {
+		t.Fatal(err)
+	}
+	syn := []byte{0x53, 1, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0}
+	data := append([]byte{0x53, 8, 0, 0, 30, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}, packet(4, 1, []byte("answer"))...)
+	for range 100 {
+		both := append(bytes.Clone(syn), data...)
+		_, _ = s.Write(both)
+		got := make([]byte, len(both))
+		if _, err := io.ReadFull(s, got); err != nil || !bytes.Equal(got, both) {
+			t.Fatalf("%x: %v", got, err)
+		}
+	}
+	_, _ = s.Write(packet(1, 1, []byte("no frame at all.....")))
+	if b, err := io.ReadAll(s); len(b) != 0 || err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Errorf("%q %v", b, err)
+	}
+}

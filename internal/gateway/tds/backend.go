@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -136,6 +137,9 @@ func (p place) follow(r *route) (place, error) {
 		return p, errors.New("the server names another one, which is followed only with a verified certificate (verify-full)")
 	}
 	_, domain, ok := strings.Cut(strings.ToLower(p.name), ".")
+	if _, err := netip.ParseAddr(p.name); err == nil {
+		ok = false // an address has no domain
+	}
 	host := strings.ToLower(r.host)
 	if i := strings.IndexByte(host, '\\'); i >= 0 {
 		host = host[:i]

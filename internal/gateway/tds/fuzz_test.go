@@ -3,6 +3,7 @@ package tds
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -355,4 +356,32 @@ func FuzzRPC(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFollow: whither a backend may send the role's password.
+func TestFollow(t *testing.T) {
+	proved, trusting := &tls.Config{}, &tls.Config{InsecureSkipVerify: true}
+	for _, c := range []struct {
+		from place
+		host string
+		ok   bool
+	}{
+		{place{name: "s1.database.windows.net", tls: proved}, "x9.tr1.westeurope1-a.worker.database.windows.net", true},
+		{place{name: "s1.database.windows.net", tls: proved}, `W2.Database.Windows.Net\instance`, true},
+		{place{name: "s1.database.windows.net", tls: proved}, "database.windows.net.evil.test", false},
+		{place{name: "s1.database.windows.net", tls: proved}, "evildatabase.windows.net", false},
+		{place{name: "s1.database.windows.net", tls: trusting}, "s2.database.windows.net", false},
+		{place{name: "s1.database.windows.net"}, "s2.database.windows.net", false},
+		{place{name: "sql.test", tls: proved}, "evil.test", false},
+		{place{name: "localhost", tls: proved}, "evil.localhost", false},
+		{place{name: "10.0.0.1", tls: proved}, "9.0.0.1", false},
+	} {
+		p, err := c.from.follow(&route{c.host, 11001})
+		if (err == nil) != c.ok {
+			t.Errorf("from %s to %s: %v", c.from.name, c.host, err)
+		}
+		if c.ok && (p.tls.ServerName != p.name || !strings.HasSuffix(p.addr, ":11001")) {
+			t.Errorf("%+v", p)
+		}
+	}
 }
