@@ -72,9 +72,12 @@ func (t *topology) forget() {
 func (t *topology) learn(answer value, from string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked, t.nodes = t.g.clock(), nil
+	t.asked = t.g.clock()
+	if answer.kind == '-' && bytes.Contains(answer.text, []byte("cluster support disabled")) {
+		t.nodes = nil
+	}
 	if answer.kind != '$' && answer.kind != '=' {
-		return
+		return // a server that starts says nothing of its nodes: what was known stays
 	}
 	t.nodes = map[string]*node{}
 	for line := range bytes.Lines(answer.text) {

@@ -35,8 +35,10 @@
 // gateway's list in commands.go only comes before it. Relied on are: the user
 // has no @admin, no ACL, CONFIG, MODULE, MIGRATE, DEBUG, REPLICAOF, SHUTDOWN
 // and SYNC commands, so that scripts can't call them either (redis.call runs
-// under the user's rules); and "default" of the backend, which a connection is
-// for the instant between RESET and AUTH, is never given a client's command.
+// under the user's rules). On a cluster it has CLUSTER NODES, which the gateway
+// asks as that user, on every node. The backend's "default" user, which a
+// connection is for the instant between RESET and AUTH, never gets a client's
+// command.
 //
 // # Clusters
 //

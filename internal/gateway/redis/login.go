@@ -84,9 +84,18 @@ func (l *login) say(r *refusal, user string) bool {
 		reason = r.code()
 	}
 	l.g.Refused(reason)
-	l.g.log.Info("login refused", "peer", l.conn.RemoteAddr(), "user", clean(user), "server", l.server, "message", r.text, "cause", r.cause)
+	l.g.log.Info("login refused", "peer", l.conn.RemoteAddr(), "user", named(user), "server", l.server, "message", r.text, "cause", r.cause)
 	_, err := l.conn.Write(errorReply(r.text))
 	return err == nil
+}
+
+// named is a user name for the log: one that is no object id may be a token in
+// the wrong place.
+func named(user string) string {
+	if user != "" && !az.IsGUID(user) {
+		return "no object id"
+	}
+	return user
 }
 
 // secure does the TLS handshake; a client that speaks without is told so.

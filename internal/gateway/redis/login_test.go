@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +60,8 @@ func TestBeforeLogin(t *testing.T) {
 		{cmd("AUTH", "", appTok), wrongPass},
 		{cmd("AUTH", appOID, ""), wrongPass},
 		{cmd("AUTH", appOID, "forged"), wrongPass},
+		{cmd("AUTH", appTok, appOID), wrongPass},
+		{cmd("AUTH", appOID, "endless"), "-WRONGPASS the access token has expired…"},
 		{cmd("AUTH", appOID, "aud"), "-WRONGPASS the access token is for another resource…"},
 		{cmd("AUTH", appOID, "expired"), "-WRONGPASS the access token has expired…"},
 		{cmd("AUTH", appOID, "away"), "-ERR the login cannot be decided now: try again"},
@@ -78,6 +81,7 @@ func TestBeforeLogin(t *testing.T) {
 func TestBrokenBeforeLogin(t *testing.T) {
 	d := open(t)
 	long := strings.Repeat("x", 65<<10)
+	var all sync.WaitGroup
 	for _, test := range []struct{ send, want string }{
 		{"*11\r\n", "-ERR Protocol error: unauthenticated multibulk length\r\n"},
 		{"*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"},
@@ -94,12 +98,15 @@ func TestBrokenBeforeLogin(t *testing.T) {
 		{cmd("QUIT"), "+OK\r\n"},
 		{strings.Repeat(cmd("AUTH", appOID, "forged"), 10), strings.Repeat(wrongPass+"\r\n", 10)},
 	} {
-		c := d.dial(t, "s1."+domain)
-		c.send(test.send)
-		if got := c.ended(); got != test.want {
-			t.Errorf("%.40q gives %q, want %q", test.send, got, test.want)
-		}
+		all.Go(func() { // side by side: each waits a little for what the client still sends
+			c := d.dial(t, "s1."+domain)
+			c.send(test.send)
+			if got := c.ended(); got != test.want {
+				t.Errorf("%.40q gives %q, want %q", test.send, got, test.want)
+			}
+		})
 	}
+	all.Wait()
 	if n := len(d.recorded()); n != 0 {
 		t.Errorf("%d sessions were recorded", n)
 	}

@@ -74,6 +74,8 @@ func (d *door) verify(_ context.Context, token az.Secret) (az.Principal, error) 
 		return az.Principal{ObjectID: appOID, Kind: az.ServicePrincipal, Expires: end}, nil
 	case t == otherTok:
 		return az.Principal{ObjectID: otherOID, Kind: az.ServicePrincipal, Expires: end}, nil
+	case t == "endless":
+		return az.Principal{ObjectID: appOID}, nil
 	case t == "aud":
 		return az.Principal{}, az.Errorf(az.Unauthorized, gateway.InvalidAudience, "wrong audience")
 	case t == "expired":

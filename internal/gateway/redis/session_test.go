@@ -11,6 +11,7 @@ import (
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
+	"github.com/hawser/hawser/internal/gateway/dbtest"
 	"github.com/hawser/hawser/internal/gateway/redis"
 )
 
@@ -294,7 +295,11 @@ func TestHalfClose(t *testing.T) {
 
 // Sessions that do nothing cost next to nothing and wake up.
 func TestManyIdle(t *testing.T) {
-	d := open(t, func(c *redis.Config, _ *door) { c.Limits = gateway.Limits{IdleBeforePark: 20 * time.Millisecond} })
+	plain := dbtest.Redis(t).Plain
+	d := open(t, func(c *redis.Config, d *door) {
+		c.Limits = gateway.Limits{IdleBeforePark: 20 * time.Millisecond}
+		d.grant.Addr, d.grant.TLS = plain, nil
+	})
 	const n = 1000
 	before := runtime.NumGoroutine()
 	all := make([]*raw, n)
