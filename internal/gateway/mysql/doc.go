@@ -47,6 +47,7 @@
 // reset by COM_RESET_CONNECTION, its character set, database and roles are made
 // what they were at its login, and it is kept a while for the next login of the
 // same principal to the same user, database, character set and capabilities.
-// Connections of interactive clients, those that changed COM_SET_OPTION, and
-// those of servers with an init_connect are not kept.
+// Connections of interactive clients, those that changed COM_SET_OPTION, those
+// with a character set that the server does not know, and those of servers with
+// an init_connect are not kept.
 package mysql

@@ -49,10 +49,17 @@ func (d *downstream) walk(chunk []byte) (border int, ok bool) {
 		border = 0
 	}
 	for at := 0; at < len(chunk); {
-		if d.skip > 0 {
+		switch {
+		case d.skip > 0:
 			n := min(d.skip, len(chunk)-at)
 			at, d.skip = at+n, d.skip-n
-		} else {
+		case d.state == inRows && d.have == 0 && !d.more:
+			if n := d.rows(chunk[at:]); n > 0 {
+				at += n
+				break
+			}
+			fallthrough
+		default:
 			head, n := d.begin(chunk[at:])
 			if at += n; head == nil {
 				return border, true
@@ -69,6 +76,20 @@ func (d *downstream) walk(chunk []byte) (border int, ok bool) {
 		}
 	}
 	return border, true
+}
+
+// rows goes over whole rows, which is most of what servers say, and returns
+// their length. It stops at anything else.
+func (d *downstream) rows(b []byte) (at int) {
+	for len(b)-at > headerSize {
+		n := frameLength(b[at:])
+		if mark := b[at+headerSize]; mark >= markEOF || n == 0 || n == maxFrame || at+headerSize+n > len(b) {
+			return at
+		}
+		d.seq = b[at+3]
+		at += headerSize + n
+	}
+	return at
 }
 
 // begin returns a frame's header and the beginning of its body, and how much

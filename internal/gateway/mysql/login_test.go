@@ -10,6 +10,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,10 +365,10 @@ func TestGreeting(t *testing.T) {
 
 // TestRepair: a server that refuses a user's password has it set again, once.
 func TestRepair(t *testing.T) {
-	repairs := 0
+	var repairs atomic.Int32
 	d := open(t, func(c *mysql.Config, d *door) {
 		c.Repair = func(context.Context, azID, string) error {
-			repairs++
+			repairs.Add(1)
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.users["app"] = secret("app secret")
@@ -375,8 +376,8 @@ func TestRepair(t *testing.T) {
 		}
 		d.users["app"] = secret("another")
 	})
-	if got := ask(t, d.login(), "SELECT 'in'"); got != "in" || repairs != 1 {
-		t.Error(got, repairs)
+	if got := ask(t, d.login(), "SELECT 'in'"); got != "in" || repairs.Load() != 1 {
+		t.Error(got, repairs.Load())
 	}
 }
 

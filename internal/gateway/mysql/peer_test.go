@@ -264,7 +264,7 @@ func TestPluginsOfMySQL8(t *testing.T) {
 			if p.cert == nil && p.saw("app secret") {
 				t.Error("the password passed in clear")
 			}
-			if !p.saw("\x03SET character_set_client=") || p.saw("SET ROLE DEFAULT") != (p.version == "8.0.36") {
+			if !p.saw("\x03SET collation_connection = 45") || p.saw("SET ROLE DEFAULT") != (p.version == "8.0.36") {
 				t.Error("the reset was another")
 			}
 			d.Forget(d.grant().Server)

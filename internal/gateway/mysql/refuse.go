@@ -14,28 +14,26 @@ import (
 // Error numbers: share/errmsg-utf8.txt of MySQL and share/errmsg.txt of
 // MariaDB, which agree on all but the two of a killed connection.
 const (
-	erTooMany          = 1040
-	erBadHandshake     = 1043
-	erAccessDB         = 1044
-	erAccessDenied     = 1045
-	erUnknownCommand   = 1047
-	erBadDatabase      = 1049
-	erShutdown         = 1053
-	erNotOwner         = 1095
-	erUnknown          = 1105
-	erUnknownCharset   = 1115
-	erUnknownCollation = 1273
-	erTooLarge         = 1153
-	erReadError        = 1158
-	erOutOfOrder       = 1156
-	erUserLimit        = 1203 // of the server
-	erResourceLimit    = 1226 // of the user
-	erDenied           = 1227
-	erForeign          = 1429
-	erNoPassword       = 1698
-	erKilledMaria      = 1927
-	erInsecure         = 3159
-	erKilledMySQL      = 3169
+	erTooMany        = 1040
+	erBadHandshake   = 1043
+	erAccessDB       = 1044
+	erAccessDenied   = 1045
+	erUnknownCommand = 1047
+	erBadDatabase    = 1049
+	erShutdown       = 1053
+	erNotOwner       = 1095
+	erUnknown        = 1105
+	erTooLarge       = 1153
+	erReadError      = 1158
+	erOutOfOrder     = 1156
+	erUserLimit      = 1203 // of the server
+	erResourceLimit  = 1226 // of the user
+	erDenied         = 1227
+	erForeign        = 1429
+	erNoPassword     = 1698
+	erKilledMaria    = 1927
+	erInsecure       = 3159
+	erKilledMySQL    = 3169
 )
 
 // refusal is an ERR packet to be: number, SQLSTATE and the client's sentence.

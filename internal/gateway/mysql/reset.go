@@ -24,11 +24,7 @@ func (b *backend) reset() error {
 			return err
 		}
 	}
-	// The character set of the login; a reset leaves the server's own. One that
-	// the server does not know was replaced by its own at the login, too.
-	_, err = b.simple(comQuery, fmt.Sprintf("SET character_set_client=%[1]d, character_set_results=%[1]d, collation_connection=%[1]d", b.charset))
-	var se *serverError
-	if err != nil && (!errors.As(err, &se) || se.errno != erUnknownCharset && se.errno != erUnknownCollation) {
+	if err := b.resetCharset(); err != nil {
 		return err
 	}
 	if err := b.resetRoles(); err != nil {
@@ -36,6 +32,17 @@ func (b *backend) reset() error {
 	}
 	b.status = status & (statusAutocommit | statusNoBackslash)
 	return b.conn.SetDeadline(time.Time{})
+}
+
+// resetCharset sets the character set of the login; a reset of MySQL leaves the
+// server's own. One that the server does not know cannot be had again: what
+// MariaDB takes in its place is another one after a reset than after a login.
+func (b *backend) resetCharset() error {
+	if _, err := b.simple(comQuery, fmt.Sprintf("SET collation_connection = %d", b.charset)); err != nil {
+		return err
+	}
+	_, err := b.simple(comQuery, "SET character_set_client = @@character_set_connection, character_set_results = @@character_set_connection")
+	return err
 }
 
 // resetRoles sees to what the servers leave: roles, a database where the login

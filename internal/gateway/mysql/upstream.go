@@ -1,9 +1,9 @@
 package mysql
 
 import (
-	"bytes"
 	"context"
 	"net"
+	"strings"
 
 	"github.com/hawser/hawser/internal/gateway"
 )
@@ -276,15 +276,11 @@ func (u *upstream) instead(r *refusal) {
 // mentionsFile reports whether a statement may be LOAD DATA or LOAD XML LOCAL
 // INFILE.
 func mentionsFile(sql []byte) bool {
-	word := []byte("infile")
-	for {
-		at := bytes.IndexAny(sql, "iI")
-		if at < 0 || len(sql)-at < len(word) {
-			return false
-		}
-		if sql = sql[at:]; bytes.EqualFold(sql[:len(word)], word) {
+	const word = "infile"
+	for i := 0; i+len(word) <= len(sql); i++ {
+		if sql[i]|0x20 == word[0] && sql[i+1]|0x20 == word[1] && strings.EqualFold(string(sql[i:i+len(word)]), word) {
 			return true
 		}
-		sql = sql[1:]
 	}
+	return false
 }

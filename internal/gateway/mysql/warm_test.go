@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
@@ -182,7 +183,9 @@ func TestCharacterSetIsTheClients(t *testing.T) {
 			w.read()
 			w.command(1, "")
 			w.over()
-			d.warmed()
+			if id != 255 { // which MariaDB does not know: it is not kept
+				d.warmed()
+			}
 		}
 		if seen[0] != seen[1] || seen[1] != seen[2] {
 			t.Errorf("collation %d: %q", id, seen)
@@ -234,10 +237,13 @@ func TestFullServerMakesRoom(t *testing.T) {
 // an administrator's, and sees no other; in sessions without the hook nothing
 // is looked at.
 func TestStatementHook(t *testing.T) {
+	var mu sync.Mutex // guards seen
 	var seen []string
 	d := open(t, parkAlways, func(_ *mysql.Config, d *door) {
 		d.statement = func(_ context.Context, sql string) (string, bool) {
+			mu.Lock()
 			seen = append(seen, sql)
+			mu.Unlock()
 			if strings.HasPrefix(sql, "CREATE AADUSER") {
 				return "SELECT 'made' AS done", true
 			}
@@ -261,9 +267,11 @@ func TestStatementHook(t *testing.T) {
 		ask(t, c, sql)
 	}
 	want := []string{"CREATE AADUSER 'x'", "CREATE AADUSER 'prepared'", "SELECT 'Aad_Auth'"}
+	mu.Lock()
 	if fmt.Sprint(seen) != fmt.Sprint(want) {
 		t.Errorf("asked about %q", seen)
 	}
+	mu.Unlock()
 	w := d.raw(0) // in pieces, with others around it
 	all := append(packet(0, []byte("\x03CREATE AADUSER 'y'")), packet(0, []byte{0x0e})...)
 	for i := range all {
