@@ -44,14 +44,14 @@ const (
 
 // Option bits of LOGIN7: ibid.
 const (
-	flags1Order     = 0x0f // byte order, EBCDIC, floats of a VAX
-	flags1FailDB    = 0x40 // fDatabase: no login where the database cannot be opened
-	flags2Integated = 0x80
-	flags2UserType  = 0x70 // fUserType: replication and the server itself
-	typeFlagsKept   = 0x31 // language, OLEDB, read-only intent
-	flags3Change    = 0x01
-	flags3Instance  = 0x04
-	flags3Extension = 0x10
+	flags1Order      = 0x0f // byte order, EBCDIC, floats of a VAX
+	flags1FailDB     = 0x40 // fDatabase: no login where the database cannot be opened
+	flags2Integrated = 0x80
+	flags2UserType   = 0x70 // fUserType: replication and the server itself
+	typeFlagsKept    = 0x31 // language, OLEDB, read-only intent
+	flags3Change     = 0x01
+	flags3Instance   = 0x04
+	flags3Extension  = 0x10
 )
 
 // login7 is what a client asks for. password and what changes it are not read:
@@ -144,7 +144,7 @@ func (l *login7) credentials(b []byte, fixed int) bool {
 	attach, ok3 := within(b, fixed, offAttach, 2)
 	change, ok4 := within(b, fixed, offChange, 2)
 	l.password = len(password) > 0 || len(change) > 0
-	l.integrated = l.flags2&flags2Integated != 0 || len(sspi) > 0
+	l.integrated = l.flags2&flags2Integrated != 0 || len(sspi) > 0
 	return ok1 && ok2 && ok3 && ok4 && len(attach) == 0 && len(password) <= 2*maxName && len(change) <= 2*maxName
 }
 
@@ -233,7 +233,7 @@ func (l *login7) forBackend() login7 {
 	out := *l
 	out.user, out.password = "", false
 	out.flags1 |= flags1FailDB
-	out.flags2 &^= flags2Integated | flags2UserType
+	out.flags2 &^= flags2Integrated | flags2UserType
 	out.typeFlags &= typeFlagsKept
 	out.flags3 &^= flags3Change | flags3Instance | flags3Extension
 	out.features = nil
