@@ -192,6 +192,23 @@ func TestStatementsByName(t *testing.T) {
 		if got := see(t, f.enter(bob, r.upn("bob")), whoami); got != r.upn("bob")+" "+r.upn("bob") {
 			t.Error(got)
 		}
+		gil := r.user(r.conn("gil"))
+		careful := r.conn("careful")
+		careOID := r.group(careful, gil)
+		says(t, conn, simple, `select pgaadauth_create_principal('`+careful+`', false, true)`, `Created role for "`+careful+`"`)
+		for _, user := range []string{careful, r.upn("gil")} { // as the group, and as himself through it
+			for _, factor := range []bool{false, true} {
+				who := as(gil)
+				who.Kind, who.MFA = az.User, factor
+				if _, err := r.enter(who, user); (err == nil) != factor {
+					t.Errorf("%q with a second factor %v: %v", user, factor, err)
+				}
+			}
+		}
+		says(t, conn, simple, `security label for "pgaadauth" on role `+ident(careful)+` is 'aadauth,oid=`+careOID+`,type=group'`, "")
+		if _, err := r.enter(as(gil), r.upn("gil")); err != nil {
+			t.Error(err)
+		}
 		says(t, conn, extended, `DROP ROLE IF EXISTS `+ident(team)+`, `+ident(r.upn("eve")), "")
 		f.recheck()
 		for oid, user := range map[string]string{bob: team, eve: r.upn("eve")} {

@@ -466,7 +466,7 @@ func roleOf(server az.ID, p principalRow) *role {
 		case u.Pending:
 		case u.membership(p.ID):
 			r.through = append(r.through, u.By.Key())
-		case u.stated(p.ID) && len(p.Properties.StatedIn) > 0: // it is a user of these databases
+		case r.whole && u.stated(p.ID) && len(p.Properties.StatedIn) > 0: // it is a user of these databases
 			for _, d := range p.Properties.StatedIn {
 				r.scopes[d] = loginScope(server, d)
 			}
