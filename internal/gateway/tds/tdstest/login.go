@@ -215,6 +215,17 @@ func fromUTF16(b []byte) (string, error) {
 }
 
 func toUTF16(s string) []byte {
+	out := make([]byte, 2*len(s))
+	for i := 0; i < len(s); i++ { // nearly all is ASCII
+		if s[i] >= 0x80 {
+			out = nil
+			break
+		}
+		out[2*i] = s[i]
+	}
+	if out != nil {
+		return out
+	}
 	u := utf16.Encode([]rune(s))
 	b := make([]byte, 2*len(u))
 	for i, c := range u {
