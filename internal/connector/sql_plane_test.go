@@ -121,6 +121,11 @@ func TestSQLPlane(t *testing.T) {
 		if _, there := r.s.Login("ann"); there {
 			t.Error("a deleted role's login is still there")
 		}
+		inIt, err := r.connect(t.Context(), "made")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer inIt.Close()
 		p.must(boss, "DELETE", databases+"made", "")
 		p.must(boss, "DELETE", databases+"shop", "")
 		if r.c.HasDatabase("made") || !r.c.HasDatabase("shop") {

@@ -188,6 +188,15 @@ func (c *Connector) deletingSQLDatabase(ctx context.Context, call *arm.Call, r *
 		return err
 	}
 	defer m.Close()
+	rows, err := m.table(ctx, "look for the database", sqlFindDatabase, r.ID.Name())
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	if !m.azure { // where sessions go with their database by themselves
+		if err := m.run(ctx, "end the database's sessions", "ALTER DATABASE "+sqlIdent(r.ID.Name())+" SET SINGLE_USER WITH ROLLBACK IMMEDIATE"); err != nil {
+			return err
+		}
+	}
 	return m.run(ctx, "drop the database", "DROP DATABASE IF EXISTS "+sqlIdent(r.ID.Name()))
 }
 

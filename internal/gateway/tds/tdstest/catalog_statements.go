@@ -79,7 +79,23 @@ var forms = []form{
 		return c.changeLogin(m[1], func(*Login) {})
 	}),
 	formOf("CREATE DATABASE [] COLLATE @", "CREATE ANY DATABASE", createDatabase),
-	formOf("DROP DATABASE IF EXISTS []", "CREATE ANY DATABASE", func(c *Catalog, _ *Session, _ *Database, m []string, _ args) Result {
+	formOf("ALTER DATABASE [] SET SINGLE_USER WITH ROLLBACK IMMEDIATE", "CREATE ANY DATABASE", func(c *Catalog, x *Session, _ *Database, m []string, _ args) Result {
+		if c.databases[strings.ToLower(m[1])] == nil {
+			return Error(5011, 14, "User does not have permission to alter database '%s', the database does not exist, or the database is not in a state that allows access checks.", m[1])
+		}
+		for _, s := range c.server.Sessions() {
+			if s.ID != x.ID && s.in(m[1]) {
+				c.server.Kill(s.ID)
+			}
+		}
+		return done
+	}),
+	formOf("DROP DATABASE IF EXISTS []", "CREATE ANY DATABASE", func(c *Catalog, x *Session, _ *Database, m []string, _ args) Result {
+		for _, s := range c.server.Sessions() {
+			if s.ID != x.ID && s.in(m[1]) {
+				return Error(3702, 16, "Cannot drop database \"%s\" because it is currently in use.", m[1])
+			}
+		}
 		delete(c.databases, strings.ToLower(m[1]))
 		c.tellDatabases()
 		return done
@@ -185,6 +201,10 @@ var forms = []form{
 		return done
 	}),
 }
+
+// in reports whether a session logged in to a database. It may have gone to
+// another since: that is its own to know.
+func (x *Session) in(database string) bool { return strings.EqualFold(x.first, database) }
 
 func nothing(width int) func(*Catalog, *Session, *Database, []string, args) Result {
 	return func(*Catalog, *Session, *Database, []string, args) Result { return rows(nil, width) }
