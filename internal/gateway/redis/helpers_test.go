@@ -14,8 +14,8 @@ import (
 // repairing sets the right password, as the plane does.
 func repairing(d *door, times *int) func(context.Context, az.ID, string) error {
 	return func(context.Context, az.ID, string) error {
-		*times++
 		d.mu.Lock()
+		*times++
 		d.grant.Password = az.NewSecret(appPass)
 		d.mu.Unlock()
 		return nil

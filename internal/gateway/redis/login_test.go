@@ -180,6 +180,8 @@ func TestRepair(t *testing.T) {
 		c.Repair = repairing(d, &repaired)
 	})
 	d.enter(t).send(cmd("QUIT"))
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if repaired != 1 {
 		t.Errorf("it was repaired %d times", repaired)
 	}

@@ -61,6 +61,7 @@ func cmd(args ...string) string {
 
 func (c *raw) send(parts ...string) {
 	c.t.Helper()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(c, strings.Join(parts, "")); err != nil {
 		c.t.Fatal(err)
 	}

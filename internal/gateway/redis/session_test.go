@@ -229,7 +229,9 @@ func TestExpiry(t *testing.T) {
 func TestRenewalIsAuthorized(t *testing.T) {
 	d := open(t)
 	c := d.enter(t)
+	d.mu.Lock()
 	before := len(d.asked)
+	d.mu.Unlock()
 	c.send(cmd("AUTH", appOID, nextTok))
 	c.want("+OK")
 	d.mu.Lock()
