@@ -171,6 +171,20 @@ func TestFiles(t *testing.T) {
 			t.Error(name, got)
 		}
 	}
+	exec(t, c, "DELETE FROM t")
+	exec(t, c, "PREPARE p FROM \"LOAD DATA LOCAL INFILE 'Reader::short' INTO TABLE t\"")
+	exec(t, c, "EXECUTE p")
+	exec(t, c, "CREATE OR REPLACE TABLE loaded (v TEXT)")
+	st, err := d.login().PrepareContext(background(t), "LOAD DATA LOCAL INFILE 'Reader::short' INTO TABLE loaded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Exec(); err != nil {
+		t.Errorf("by a prepared statement: %v", err)
+	}
+	if got := ask(t, c, "SELECT COUNT(*) FROM t"); got != "3" {
+		t.Error(got)
+	}
 	if _, err := c.ExecContext(background(t), "LOAD DATA LOCAL INFILE 'Reader::short' INTO TABLE nosuch"); errno(err) != 1146 {
 		t.Errorf("into a table that is not there: %v", err)
 	}

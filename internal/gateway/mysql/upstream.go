@@ -18,12 +18,13 @@ type upstream struct {
 	s   *session
 	ask func(context.Context, string) (instead string, ok bool) // nil: no statement is looked at
 
-	skip uint32 // of the frame under way, still to pass
-	more bool   // the frame under way is continued by the next
-	drop bool   // it is not to pass
-	held []byte // the beginning of a frame: its header, or a whole command
-	want int    // length of the whole command that is gathered; 0 for none
-	out  []byte // to be passed on before more is read
+	skip  uint32 // of the frame under way, still to pass
+	more  bool   // the frame under way is continued by the next
+	drop  bool   // it is not to pass
+	held  []byte // the beginning of a frame: its header, or a whole command
+	files bool   // a statement that was, or may have been, prepared mentions a file
+	want  int    // length of the whole command that is gathered; 0 for none
+	out   []byte // to be passed on before more is read
 
 	end  verdict // why nothing more is read
 	left int     // bytes to be passed on before that
@@ -220,11 +221,10 @@ func (u *upstream) meet(b []byte) fate {
 		return isRefused
 	case u.wants(command, length, text):
 		return isWanted
-	case command == comQuery:
-		p.local = u.s.local && (len(text) < length-1 || mentionsFile(text))
 	case command == comSetOption:
 		u.s.setOdd() // a reset leaves it
 	}
+	p.local = u.s.local && u.mayLoad(command, text, len(text) == length-1)
 	if !u.s.push(p) {
 		u.end = breaks
 		return isLast
@@ -257,7 +257,7 @@ func (u *upstream) examine(packet []byte) {
 	} else if u.ask != nil {
 		packet = u.consult(packet)
 	}
-	p := pending{answer: answers[command], local: command == comQuery && u.s.local && mentionsFile(text)}
+	p := pending{answer: answers[command], local: u.s.local && u.mayLoad(command, text, true)}
 	if !u.s.push(p) {
 		u.stop(breaks, len(u.out))
 	}
@@ -271,6 +271,20 @@ func (u *upstream) instead(r *refusal) {
 		u.stop(breaks, len(u.out))
 	}
 	u.out = appendPacket(u.out, 0, append([]byte{comQuery}, r.signal()...))
+}
+
+// mayLoad reports whether a command may be answered by a request for a file: a
+// query that mentions one, and what can run a statement that was prepared.
+func (u *upstream) mayLoad(command byte, text []byte, whole bool) bool {
+	switch command {
+	case comQuery, comStmtPrepare:
+		mentioned := mentionsFile(text)
+		u.files = u.files || mentioned || !whole && command == comStmtPrepare
+		return !whole || u.files
+	case comStmtExecute:
+		return u.files
+	}
+	return false
 }
 
 // mentionsFile reports whether a statement may be LOAD DATA or LOAD XML LOCAL
