@@ -27,7 +27,7 @@ import (
 )
 
 // TestForgedTokens: every token that should not count is refused by the vault,
-// by ARM and by the PostgreSQL gateway, and each refusal is in the audit log.
+// by ARM and by the four gateways, and each refusal is in the audit log.
 // The forger is the strongest there can be: where the signature is not the
 // point, it has the plane's own signing key.
 func TestForgedTokens(t *testing.T) {
@@ -35,6 +35,12 @@ func TestForgedTokens(t *testing.T) {
 	stranger := newWorld(t)
 	db := w.attach("pg1")
 	w.cli("connect", "web", "pg1", "--database", db.name, "--access", "read", "--name", db.connection())
+	my := w.attachMySQL("my1")
+	w.attachSQL("sql1")
+	w.attachRedis("cache1")
+	w.cli("connect", "web", "my1", "--type", "mysql-flexible", "--database", my.name, "--access", "read", "--name", my.connection())
+	w.cli("connect", "web", "sql1", "--type", "sql", "--database", "shop", "--access", "read")
+	w.cli("connect", "web", "cache1", "--type", "redis", "--access", "read")
 	w.assign("Reader", "web", w.vault.ID)
 	f := &forger{key: w.signingKey(t)}
 
@@ -44,7 +50,10 @@ func TestForgedTokens(t *testing.T) {
 	}{
 		{"vault", vaultScope, armScope, w.tryVault(t)},
 		{"ARM", armScope, vaultScope, w.tryARM(t)},
-		{"gateway", pgAudience, vaultScope, w.tryGateway(t, db)},
+		{"PostgreSQL", pgAudience, vaultScope, w.tryGateway(t, db)},
+		{"MySQL", pgAudience, sqlAudience, w.tryMySQL(my)},
+		{"SQL Server", sqlAudience, pgAudience, w.trySQL()},
+		{"Redis", redisAudience, pgAudience, w.tryRedis()},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			w.as(t)
