@@ -71,7 +71,7 @@ func (u *upstream) judge(chunk []byte) (pass int, next gateway.Next) {
 	case u.end == breaks:
 		return u.left, gateway.Break
 	case u.s.busy():
-		return min(u.left+headerSize+1, len(chunk)), gateway.Leave
+		return u.left, gateway.Leave // closing says the goodbye
 	}
 	return u.left, gateway.Release
 }
