@@ -16,12 +16,14 @@ import (
 	"github.com/hawser/hawser/internal/gateway/tds"
 	"github.com/hawser/hawser/internal/guard"
 	"github.com/hawser/hawser/internal/rest"
+	"github.com/hawser/hawser/internal/store"
 )
 
 // door is a gateway as the server runs it.
 type door interface {
 	Serve(net.Listener) error
 	Shutdown(context.Context)
+	Forget(server az.ID)
 }
 
 // opening says how a door is opened.
@@ -113,8 +115,24 @@ func (s *Server) openDoor(run context.Context, o opening) error {
 		}
 	})
 	s.onClose(d.Shutdown)
+	s.forget(o.kind, d)
 	s.recheck(run, gate, ask)
 	return nil
+}
+
+// forget has a door drop what it keeps of a server that was changed or deleted:
+// connections that wait for their next login, and where its nodes are.
+func (s *Server) forget(kind connector.Kind, d door) {
+	s.store.Listen(func(changes []store.Change) {
+		for _, c := range changes {
+			if c.Topic != store.TopicResource {
+				continue
+			}
+			if id, err := az.ParseID(c.Key); err == nil && id.IsType(string(kind)) {
+				d.Forget(id)
+			}
+		}
+	})
 }
 
 // listenDoor takes a free port where the usual one is taken: two planes on one
