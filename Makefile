@@ -31,8 +31,8 @@ build: ## bin/hawser, static
 	@command -v $(GO) >/dev/null || { echo "Missing: install Go 1.26 or newer." >&2; exit 1; }
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hawser
 
-demo: build ## a plane, a real PostgreSQL and an app without a secret, once through
-	@scripts/need.sh postgres
+demo: build ## a plane, real PostgreSQL, MariaDB and Redis, and apps without a secret, once through
+	@scripts/need.sh postgres mariadb redis
 	@scripts/demo.sh
 
 behalf: build ## two people, two apps behind sign-in, and a database that shows each of them other rows, once through

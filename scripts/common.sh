@@ -7,6 +7,7 @@ export HAWSER_DATA=$work/plane PATH=$PWD/bin:$PATH
 say() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
 show() { printf '$ %s\n' "$*"; "$@"; }
 jobs=() # other processes to end
+as_root=$([ "$(id -u)" != 0 ] || echo --user=root) # MariaDB wants to be told
 
 cleanup() {
   status=$?
@@ -55,6 +56,37 @@ start_postgres() { # sets postgres, pg_port and owner_password
   postgres=$!
   wait_for "$work/pg.log" 'ready to accept connections' "$postgres"
   echo "PostgreSQL $("$pg/postgres" --version | grep -o '[0-9.]*' | head -1) on 127.0.0.1:$pg_port"
+}
+
+start_mariadb() { # sets mariadb_port; its owner has owner_password
+  local daemon
+  daemon=$(command -v mariadbd || echo /usr/sbin/mariadbd)
+  mkdir -p "$work/mariadb/tmp"
+  mariadb-install-db --no-defaults --datadir="$work/mariadb/data" --auth-root-authentication-method=normal --skip-test-db $as_root >/dev/null
+  cat >"$work/mariadb/init.sql" <<SQL
+CREATE DATABASE IF NOT EXISTS shop;
+DELETE FROM mysql.global_priv WHERE user = '';
+FLUSH PRIVILEGES;
+CREATE USER owner@'%' IDENTIFIED BY '$owner_password';
+GRANT ALL ON *.* TO owner@'%' WITH GRANT OPTION;
+SQL
+  mariadb_port=$(free_port)
+  "$daemon" --no-defaults --datadir="$work/mariadb/data" --tmpdir="$work/mariadb/tmp" --socket="$work/mariadb/sock" --bind-address=127.0.0.1 \
+    --port="$mariadb_port" --init-file="$work/mariadb/init.sql" --innodb-use-native-aio=0 --skip-log-bin $as_root >"$work/mariadb.log" 2>&1 &
+  jobs+=($!)
+  wait_for "$work/mariadb.log" 'ready for connections' $!
+  rm "$work/mariadb/init.sql"
+  echo "MariaDB $("$daemon" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -1) on 127.0.0.1:$mariadb_port"
+}
+
+start_redis() { # sets redis_port; its default user has owner_password
+  redis_port=$(free_port)
+  printf 'port %s\nbind 127.0.0.1\nrequirepass %s\nsave ""\ndir %s\n' "$redis_port" "$owner_password" "$work" >"$work/redis.conf"
+  redis-server "$work/redis.conf" >"$work/redis.log" 2>&1 &
+  jobs+=($!)
+  wait_for "$work/redis.log" 'Ready to accept connections' $!
+  rm "$work/redis.conf"
+  echo "Redis $(redis-server --version | grep -oE 'v=[0-9.]+' | cut -c3-) on 127.0.0.1:$redis_port"
 }
 
 start_plane() { # sets plane

@@ -67,6 +67,29 @@ for hidden in "$owner_password" "$api_key" "$admin_secret"; do
 done
 echo "No secret is in it: not the database's password, not the vault's api-key, not the plane's own credentials."
 
-say "8. What the audit log says of it"
+say "8. MySQL and Redis, by the same doors: a real MariaDB and a real Redis"
+start_mariadb
+start_redis
+echo '$ hawser attach my1 mysql://owner@127.0.0.1/shop --password-stdin'
+hawser attach my1 "mysql://owner@127.0.0.1:$mariadb_port/shop" --password-stdin <<<"$owner_password" >/dev/null
+echo '$ hawser attach cache1 redis://127.0.0.1 --password-stdin'
+hawser attach cache1 "redis://127.0.0.1:$redis_port" --password-stdin <<<"$owner_password" >/dev/null
+show hawser app create shop
+show hawser connect shop my1 --database shop --client python --access write
+show hawser connect shop cache1 --access write
+if /usr/bin/python3 -c 'import azure.identity, pymysql' 2>/dev/null; then
+  echo '$ hawser run shop -- python3 examples/mysql-python/app.py'
+  hawser run shop -- /usr/bin/python3 examples/mysql-python/app.py
+else
+  echo "left out: it needs Debian's python3-azure and python3-pymysql"
+fi
+
+say "9. Programs that know no token: the shells of both, with no password"
+echo "\$ hawser run shop --proxy -- mariadb -e 'select current_user()'"
+hawser run shop --proxy -- mariadb --no-defaults -te 'select current_user()'
+echo "\$ hawser run shop --proxy -- sh -c 'redis-cli -u \$REDIS_URL set greeting hello'"
+hawser run shop --proxy -- sh -c 'redis-cli -u "$REDIS_URL" set greeting hello'
+
+say "10. What the audit log says of it"
 hawser audit --last 6
 show hawser audit --verify

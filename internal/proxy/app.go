@@ -80,7 +80,7 @@ func (a *App) Open(ctx context.Context, app run.App, _ *client.Environment) ([]r
 				return nil, err
 			}
 			a.doors[c.name] = o
-			app.Log().Info("opened a port to a database that asks for no password", "connection", c.name, "database", c.up.Name, "address", o.where())
+			app.Log().Debug("opened a port to a database that asks for no password", "connection", c.name, "database", c.up.Name, "address", o.where())
 		}
 		list = append(list, o)
 	}
