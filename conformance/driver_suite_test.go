@@ -16,7 +16,7 @@ import (
 )
 
 // The tests of go-sql-driver/mysql that cannot pass through the gateway, and
-// why. Everything else must; docs/mysql.md has the list for people.
+// why. Everything else must; docs/databases.md has the list for people.
 //
 // TestConcurrent runs only when MYSQL_TEST_CONCURRENT asks for it, and is left
 // out: it takes every connection that the server allows and wants the others
