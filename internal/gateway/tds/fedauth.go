@@ -8,11 +8,31 @@ import (
 	"github.com/hawser/hawser/internal/az"
 )
 
-// Features that are known by name here: [MS-TDS] 2.2.6.4.
+// Features: [MS-TDS] 2.2.6.4.
 const (
-	featureRecovery = 0x01 // SESSIONRECOVERY
-	featureFedAuth  = 0x02
+	featureRecovery     = 0x01 // SESSIONRECOVERY
+	featureFedAuth      = 0x02
+	featureEncryption   = 0x04 // COLUMNENCRYPTION
+	featureTransactions = 0x05 // GLOBALTRANSACTIONS
+	featureAzure        = 0x08 // AZURESQLSUPPORT
+	featureLabels       = 0x09 // DATACLASSIFICATION
+	featureUTF8         = 0x0a
+	featureDNS          = 0x0b // AZURESQLDNSCACHING
+	featureJSON         = 0x0d
+	featureVector       = 0x0e
+	featureAgent        = 0x10 // USERAGENT
 )
+
+// passes reports whether a backend is asked for a feature. One that is not
+// known here is not: it could make the backend say what is not understood. So
+// is 0x0f, ENHANCEDROUTINGSUPPORT, which would send the client elsewhere.
+func passes(feature byte) bool {
+	switch feature {
+	case featureRecovery, featureEncryption, featureTransactions, featureAzure, featureLabels, featureUTF8, featureDNS, featureJSON, featureVector, featureAgent:
+		return true
+	}
+	return false
+}
 
 // Libraries of FEDAUTH: ibid.
 const (

@@ -238,7 +238,7 @@ func (l *login7) forBackend() login7 {
 	out.flags3 &^= flags3Change | flags3Instance | flags3Extension
 	out.features = nil
 	for _, f := range l.features {
-		if f.id != featureFedAuth {
+		if passes(f.id) {
 			out.features = append(out.features, f)
 		}
 	}

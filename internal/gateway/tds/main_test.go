@@ -73,6 +73,8 @@ func (d *door) verify(_ context.Context, token az.Secret) (az.Principal, error) 
 		return az.Principal{}, az.Errorf(az.Unauthorized, gateway.ExpiredToken, "expired")
 	case "away":
 		return az.Principal{}, az.Errorf(az.Unavailable, "Store", "the store is away")
+	case "timeout":
+		return az.Principal{}, az.Errorf(az.Unavailable, "Store", "the store is away").Because(context.DeadlineExceeded)
 	case "nobody":
 		return az.Principal{}, nil
 	}

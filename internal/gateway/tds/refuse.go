@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"unicode"
 
@@ -247,8 +245,7 @@ func gone(err error) bool {
 	if errors.As(err, &r) {
 		return false
 	}
-	var ne net.Error
-	return gateway.Gone(err) || errors.Is(err, io.EOF) || errors.As(err, &ne)
+	return gateway.Gone(err)
 }
 
 // lastWords are what a client is told whose session ends by our doing.

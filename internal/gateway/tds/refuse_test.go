@@ -34,6 +34,7 @@ func TestRefusals(t *testing.T) {
 		"expired, library 2":  {how{token: "late", library: mssql.FedAuthLibraryADAL}, nil, 18456, nobody + " Token is expired.", 233},
 		"names nobody":        {how{token: "nobody"}, nil, 18456, nobody + " Incorrect or invalid token.", 1},
 		"the store is away":   {how{token: "away"}, nil, 40613, "is not currently available", 1},
+		"the store is slow":   {how{token: "timeout"}, nil, 40613, "is not currently available", 1},
 		"no such server":      {how{host: "s2." + domain}, nil, 40532, `Cannot open server "s2" requested by the login. The login failed.`, 1},
 		"two servers":         {how{more: "server=s2"}, nil, 40532, "names another server", 1},
 		"no role":             {how{}, func() { d.revoke = true }, 18456, nobody, 1},

@@ -7,11 +7,29 @@ import (
 	"strconv"
 )
 
-// ENVCHANGE types that are looked at: [MS-TDS] 2.2.7.9.
+// ENVCHANGE types: [MS-TDS] 2.2.7.9.
 const (
+	envDatabase   = 1
+	envLanguage   = 2
+	envCharset    = 3
 	envPacketSize = 4
+	envSortID     = 5
+	envSortFlags  = 6
+	envCollation  = 7
 	envRouting    = 20
 )
+
+// forClient reports whether a client is told of a change. Those that name
+// another server (the partner of a mirrored database, a user's instance, both
+// kinds of routing) would lead it there with its token, past this gateway; the
+// others have no place in the answer to a login.
+func forClient(env byte) bool {
+	switch env {
+	case envDatabase, envLanguage, envCharset, envPacketSize, envSortID, envSortFlags, envCollation:
+		return true
+	}
+	return false
+}
 
 // welcome is a backend's answer to LOGIN7, taken apart.
 type welcome struct {
@@ -95,8 +113,8 @@ func (w *welcome) token(id byte, body []byte, version uint32) bool {
 		if len(body) == 0 || !w.change(body) {
 			return false
 		}
-		if body[0] == envRouting {
-			return true // not for the client
+		if !forClient(body[0]) {
+			return true
 		}
 	default:
 		return false // SSPI, FEDAUTHINFO and all that belongs to a query
