@@ -404,7 +404,7 @@ func TestStatementsHalfDone(t *testing.T) {
 		if r.roleExists(role) {
 			t.Error("the sweep left the role")
 		}
-		super := func(sql string) { real.Exec(t, "postgres", "alter role "+r.f.Owner+" "+sql) }
+		super := func(sql string) { real().Exec(t, "postgres", "alter role "+r.f.Owner+" "+sql) }
 		super("nocreaterole")
 		if instead, ok := r.Statement(t.Context(), as(ann), at, create); !ok || !strings.HasPrefix(instead, "DO ") {
 			t.Errorf("%q", instead)

@@ -16,8 +16,8 @@ import (
 func TestAdoptWithoutProof(t *testing.T) {
 	onePlane(t, func(t *testing.T, r *rig) {
 		const role = "trusted_by_place"
-		real.Exec(t, "postgres", "create role "+role+" login superuser")
-		path := filepath.Join(real.DataDir, "pg_hba.conf")
+		real().Exec(t, "postgres", "create role "+role+" login superuser")
+		path := filepath.Join(real().DataDir, "pg_hba.conf")
 		hba, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -26,8 +26,8 @@ func TestAdoptWithoutProof(t *testing.T) {
 		if err := os.WriteFile(path, append([]byte(lines), hba...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		real.Exec(t, "postgres", "select pg_reload_conf()")
-		trusted := &backend{Host: real.Host, Port: real.Port, SSLMode: sslDisable, Owner: role, Password: az.NewSecret("x"), Database: "postgres"}
+		real().Exec(t, "postgres", "select pg_reload_conf()")
+		trusted := &backend{Host: real().Host, Port: real().Port, SSLMode: sslDisable, Owner: role, Password: az.NewSecret("x"), Database: "postgres"}
 		for { // until the server has read it
 			if conn, err := trusted.connect(t.Context(), ""); err == nil {
 				_ = conn.Close(t.Context())
@@ -37,9 +37,9 @@ func TestAdoptWithoutProof(t *testing.T) {
 		root := "00000000-0000-4000-8000-0000000000f1"
 		r.grantRole(guard.RoleOwner, root, "/")
 		body := func(host, password string) string {
-			return fmt.Sprintf(`{"location":"local","properties":{"administratorLogin":%q,"administratorLoginPassword":%q,"hawser":{"host":%q,"port":%d}}}`, role, password, host, real.Port)
+			return fmt.Sprintf(`{"location":"local","properties":{"administratorLogin":%q,"administratorLoginPassword":%q,"hawser":{"host":%q,"port":%d}}}`, role, password, host, real().Port)
 		}
-		for _, host := range []string{real.Host, "localhost", real.SocketDir} {
+		for _, host := range []string{real().Host, "localhost", real().SocketDir} {
 			for _, password := range []string{"anything", ""} {
 				for _, who := range []string{contributor, boss} {
 					status, reply := r.call(who, "PUT", servers+"stolen", body(host, password))
@@ -49,7 +49,7 @@ func TestAdoptWithoutProof(t *testing.T) {
 				}
 			}
 		}
-		r.must(root, "PUT", servers+"given", body(real.Host, "anything"))
+		r.must(root, "PUT", servers+"given", body(real().Host, "anything"))
 		r.must(contributor, "PUT", servers+"own", r.serverBody()) // who knows the password needs no more
 	})
 }

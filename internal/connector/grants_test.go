@@ -138,7 +138,7 @@ func TestDroppingARoleKeepsItsData(t *testing.T) {
 	for _, super := range []bool{false, true} {
 		f := newFixture(t)
 		if super {
-			f.Owner, f.Password = real.SuperUser, az.NewSecret(real.Password)
+			f.Owner, f.Password = real().SuperUser, az.NewSecret(real().Password)
 		}
 		spec, conn := f.role(t, "gone_"+f.db, Owner)
 		if _, err := conn.Exec(t.Context(), `create schema s; create table s.kept as select 42 as v; create table kept2 as select 1 as v`, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -163,7 +163,7 @@ func TestDroppingARoleKeepsItsData(t *testing.T) {
 func TestTheBackendPasswordIsInNoLog(t *testing.T) {
 	f := newFixture(t)
 	spec, _ := f.role(t, "secret_"+f.db, Read)
-	log := real.Log()
+	log := real().Log()
 	if !strings.Contains(log, "secret_"+f.db) {
 		t.Fatal("the server does not log statements, so this test proves nothing")
 	}
@@ -174,13 +174,13 @@ func TestTheBackendPasswordIsInNoLog(t *testing.T) {
 
 func TestOwnerErrorsHoldNoPassword(t *testing.T) {
 	secret := "s3cr3t-of-the-owner"
-	base := backend{Host: real.Host, Port: real.Port, SSLMode: sslDisable, Owner: real.SuperUser, Password: az.NewSecret(secret), Database: "postgres"}
+	base := backend{Host: real().Host, Port: real().Port, SSLMode: sslDisable, Owner: real().SuperUser, Password: az.NewSecret(secret), Database: "postgres"}
 	for name, change := range map[string]func(*backend){
 		"wrong password": func(*backend) {},
 		"no TLS":         func(b *backend) { b.SSLMode = sslRequire },
 		"no server":      func(b *backend) { b.Port = 1 },
 		"no name":        func(b *backend) { b.Host = "no.such.host.invalid" },
-		"no database":    func(b *backend) { b.Password = az.NewSecret(real.Password); b.Database = "nix" },
+		"no database":    func(b *backend) { b.Password = az.NewSecret(real().Password); b.Database = "nix" },
 	} {
 		b := base
 		change(&b)

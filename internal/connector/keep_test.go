@@ -17,7 +17,7 @@ func TestADroppedRoleLeavesNoTrapWithTheOwnersRights(t *testing.T) {
 		f.asOwner(t, `create table vault (secret text)`, `insert into vault values ('the owner''s own')`,
 			`revoke all on vault from public`)
 		if super {
-			f.Owner, f.Password = real.SuperUser, az.NewSecret(real.Password)
+			f.Owner, f.Password = real().SuperUser, az.NewSecret(real().Password)
 		}
 		spec, conn := f.role(t, "trapper_"+f.db, Owner)
 		// Its own table, so that the trap stays the trapper's whatever it may read.

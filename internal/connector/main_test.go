@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,18 +15,25 @@ import (
 	"github.com/hawser/hawser/internal/store/storetest"
 )
 
-// real is the PostgreSQL server that the tests connect sites to. It logs every
+// real is the PostgreSQL server that the tests connect sites to, from the first
+// that asks for it on: a worker of a fuzz test needs none. It logs every
 // statement, so that a test can look for what must not be there.
-var real *storetest.Postgres
+var real = sync.OnceValue(func() *storetest.Postgres {
+	pg, err := storetest.NewPostgres("log_statement=all", "shared_buffers=8MB")
+	if err != nil {
+		panic(err)
+	}
+	started.Store(pg)
+	return pg
+})
+
+var started atomic.Pointer[storetest.Postgres]
 
 func TestMain(m *testing.M) {
-	var err error
-	if real, err = storetest.NewPostgres("log_statement=all", "shared_buffers=8MB"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	code := storetest.Main(m)
-	real.Remove()
+	if pg := started.Load(); pg != nil {
+		pg.Remove()
+	}
 	os.Exit(code)
 }
 
@@ -43,9 +51,9 @@ func newFixture(t testing.TB) *fixture {
 	n := databaseNumber.Add(1)
 	f := &fixture{db: fmt.Sprintf("app%d", n)}
 	owner := fmt.Sprintf("owner%d", n)
-	real.Exec(t, "postgres", fmt.Sprintf(`create role %s login createrole createdb password 'owner''s own'`, owner))
-	real.Exec(t, "postgres", fmt.Sprintf(`create database %s owner %s`, f.db, owner))
-	f.backend = &backend{Host: real.Host, Port: real.Port, SSLMode: sslDisable, Owner: owner, Password: az.NewSecret("owner's own"), Database: "postgres"}
+	real().Exec(t, "postgres", fmt.Sprintf(`create role %s login createrole createdb password 'owner''s own'`, owner))
+	real().Exec(t, "postgres", fmt.Sprintf(`create database %s owner %s`, f.db, owner))
+	f.backend = &backend{Host: real().Host, Port: real().Port, SSLMode: sslDisable, Owner: owner, Password: az.NewSecret("owner's own"), Database: "postgres"}
 	f.asOwner(t, `create table todo (id serial primary key, what text)`, `insert into todo (what) values ('a'), ('b')`,
 		`create schema "Other ""one"""`, `create table "Other ""one"""."T" (x int)`)
 	return f

@@ -253,7 +253,7 @@ func TestPersonalNamesCaptureNothing(t *testing.T) {
 		team := r.group(r.conn("team"), ann, bob)
 		r.mapTo(r.conn("team"), team, Read)
 		r.grantRole(guard.RolePostgresLogin, team, servers+"pg1")
-		real.Exec(t, "postgres", "create role "+ident(r.upn("ann"))+" superuser login")
+		real().Exec(t, "postgres", "create role "+ident(r.upn("ann"))+" superuser login")
 		f := r.front()
 		_, err := f.login(ann, r.upn("ann"), r.f.db)
 		var pe *pgconn.PgError

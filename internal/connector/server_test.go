@@ -53,14 +53,14 @@ func TestServers(t *testing.T) {
 		bad("pg2", url("postgres://postgres:s3cr3t@a,b/postgres"), "InvalidServer")
 		bad("pg2", url("postgres://postgres:s3cr3t@%s/postgres?sslmode=maybe", r.f.addr()), "InvalidServer")
 		bad("PG_2", url("postgres://postgres:s3cr3t@%s/postgres", r.f.addr()), "InvalidServerName")
-		real.Exec(t, "postgres", "create role weak_"+r.f.db+" login password 's3cr3t'")
+		real().Exec(t, "postgres", "create role weak_"+r.f.db+" login password 's3cr3t'")
 		bad("pg2", url("postgres://weak_%s:s3cr3t@%s/postgres", r.f.db, r.f.addr()), "OwnerLacksPrivilege")
-		r.must(boss, "PUT", servers+"pg2", url("postgres://postgres:%s@%s/postgres", strings.ReplaceAll(real.Password, " ", "%20"), r.f.addr()))
+		r.must(boss, "PUT", servers+"pg2", url("postgres://postgres:%s@%s/postgres", strings.ReplaceAll(real().Password, " ", "%20"), r.f.addr()))
 
 		// What az sends: a PATCH of authConfig alone, while the server is away.
-		real.Exec(t, "postgres", "alter role "+r.f.Owner+" nologin")
+		real().Exec(t, "postgres", "alter role "+r.f.Owner+" nologin")
 		r.must(boss, "PATCH", servers+"pg1", `{"sku":{"name":"Standard_D2s_v3","tier":"GeneralPurpose"},"properties":{"storage":{"storageSizeGB":128},"authConfig":{"activeDirectoryAuth":"Disabled","passwordAuth":"Enabled","tenantId":""}}}`)
-		real.Exec(t, "postgres", "alter role "+r.f.Owner+" login")
+		real().Exec(t, "postgres", "alter role "+r.f.Owner+" login")
 		r.refused(boss, "PUT", sites+"web"+linkers+"c", r.linkBody("go", Read, ""), 400, "EntraAuthDisabled")
 		r.must(boss, "PATCH", servers+"pg1", `{"properties":{"authConfig":{"activeDirectoryAuth":"Enabled"}}}`)
 		r.must(boss, "PUT", sites+"web"+linkers+r.conn("c"), r.linkBody("go", Read, ""))
@@ -283,7 +283,7 @@ func TestOddRequests(t *testing.T) {
 func TestConnectionsWithASecret(t *testing.T) {
 	onePlane(t, func(t *testing.T, r *rig) {
 		link := sites + "web" + linkers + "c"
-		real.Exec(t, "postgres", "create role plain_"+r.f.db+" login password 'pl4in s3cr3t'")
+		real().Exec(t, "postgres", "create role plain_"+r.f.db+" login password 'pl4in s3cr3t'")
 		body := func(client, info string) string {
 			return fmt.Sprintf(`{"properties":{"targetService":{"type":"AzureResource","id":"%spg1/databases/%s"},"authInfo":{"authType":"secret","name":"plain_%[2]s"%s},"clientType":%q}}`, servers, r.f.db, info, client)
 		}
@@ -341,7 +341,7 @@ func TestNothingSecretLiesInClear(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(real.Log(), p.Secrets[passwordSecret].Reveal()) {
+	if strings.Contains(real().Log(), p.Secrets[passwordSecret].Reveal()) {
 		t.Error("the real server's log holds the backend password")
 	}
 	for _, rec := range r.records(guard.ActionPostgresLogin, guard.Allowed) {

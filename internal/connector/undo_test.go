@@ -14,7 +14,7 @@ import (
 // TestEveryFailureLeavesNothingBehind makes each step of a connection fail for
 // a real reason and looks for what is left of those before it.
 func TestEveryFailureLeavesNothingBehind(t *testing.T) {
-	super := func(r *rig, sql string) { real.Exec(r.t, "postgres", sql) }
+	super := func(r *rig, sql string) { real().Exec(r.t, "postgres", sql) }
 	cases := []struct {
 		name          string
 		spoil, repair func(r *rig, role string)
@@ -119,9 +119,9 @@ func TestSweepEndsWhatACrashLeft(t *testing.T) {
 		name := r.conn("away")
 		link := sites + "web" + linkers + name
 		r.must(boss, "PUT", link, r.linkBody("go", Read, ""))
-		real.Exec(t, "postgres", "alter role "+r.f.Owner+" nologin")
+		real().Exec(t, "postgres", "alter role "+r.f.Owner+" nologin")
 		r.must(boss, "DELETE", link, "")
-		real.Exec(t, "postgres", "alter role "+r.f.Owner+" login")
+		real().Exec(t, "postgres", "alter role "+r.f.Owner+" login")
 		if !r.roleExists("aad_" + name) {
 			t.Fatal("the test proves nothing")
 		}
