@@ -31,8 +31,11 @@ func PeerUsers(c net.Conn) (users []uint32, err error) {
 	return users, nil
 }
 
+var errClosed = errors.New("the program at the other end has closed its socket")
+
 // ClientUser says whose the other end of a TCP connection is that came from
-// within this machine.
+// within this machine. A socket that its program has closed is nobody's, though
+// what was sent by it may still be read: the kernel says root of it.
 func ClientUser(c net.Conn) (uint32, error) {
 	there, ok1 := addrPort(c.RemoteAddr())
 	here, ok2 := addrPort(c.LocalAddr())
@@ -42,6 +45,9 @@ func ClientUser(c net.Conn) (uint32, error) {
 	answer, err := diag(there, here)
 	if err != nil {
 		return 0, err
+	}
+	if inodeOf(answer) == 0 {
+		return 0, errClosed
 	}
 	return binary.NativeEndian.Uint32(answer[diagUser:]), nil
 }

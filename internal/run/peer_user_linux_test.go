@@ -80,3 +80,29 @@ func listenForTest(addr string) {
 	_, _ = os.Stdout.WriteString("taken\n")
 	_, _ = in.ReadString('\n')
 }
+
+// A program that has sent its commands and is gone is nobody's, not root's.
+func TestClosedClientHasNoUser(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if user, err := ClientUser(s); err != nil || int(user) != os.Geteuid() {
+		t.Errorf("while it is there: %d, %v", user, err)
+	}
+	_, _ = c.Write([]byte("FLUSHALL\r\n"))
+	_ = c.Close()
+	if user, err := ClientUser(s); err == nil {
+		t.Errorf("after it is gone: user %d", user)
+	}
+}
