@@ -31,7 +31,7 @@ func PeerUsers(c net.Conn) (users []uint32, err error) {
 	return users, nil
 }
 
-var errClosed = errors.New("the program at the other end has closed its socket")
+var errLeftSocket = errors.New("the program at the other end has closed its socket")
 
 // ClientUser says whose the other end of a TCP connection is that came from
 // within this machine. A socket that its program has closed is nobody's, though
@@ -47,7 +47,7 @@ func ClientUser(c net.Conn) (uint32, error) {
 		return 0, err
 	}
 	if inodeOf(answer) == 0 {
-		return 0, errClosed
+		return 0, errLeftSocket
 	}
 	return binary.NativeEndian.Uint32(answer[diagUser:]), nil
 }
