@@ -361,7 +361,7 @@ func TestMARS(t *testing.T) {
 		t.Fatal(err)
 	}
 	syn := []byte{0x53, 1, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0}
-	data := append([]byte{0x53, 8, 0, 0, 30, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}, packet(4, 1, []byte("answer"))...)
+	data := append([]byte{0x53, 8, 0, 0, 30, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}, packet(1, 1, []byte("answer"))...)
 	for range 100 {
 		both := append(bytes.Clone(syn), data...)
 		_, _ = s.Write(both)

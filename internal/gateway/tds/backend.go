@@ -361,6 +361,9 @@ func (l *lane) CloseWrite() error {
 func (l *lane) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.attended { // the session was ended: nothing begins behind that
+		return 0, net.ErrClosed
+	}
 	l.border = false
 	n, err := l.Conn.Write(p)
 	l.border = err == nil && l.next

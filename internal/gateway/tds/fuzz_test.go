@@ -231,7 +231,24 @@ func FuzzWalker(f *testing.F) {
 		if okWhole != okPieces || okWhole && !cmp.Equal(whole, pieces) {
 			t.Errorf("whole %v %v, in pieces %v %v", whole, okWhole, pieces, okPieces)
 		}
+		whole, okWhole = sent(b, len(b)+1, mars)
+		pieces, okPieces = sent(b, 3, mars)
+		if okWhole != okPieces || okWhole && !cmp.Equal(whole, pieces) {
+			t.Errorf("from a client: whole %v %v, in pieces %v %v", whole, okWhole, pieces, okPieces)
+		}
 	})
+}
+
+// sent is walked for what a client sends.
+func sent(b []byte, size int, mars bool) (ends []int, ok bool) {
+	s := session{b: &backend{mars: mars}, lane: &lane{}, up: walker{mars: mars, within: mars}}
+	for base := 0; base < len(b); base += size {
+		chunk := b[base:min(base+size, len(b))]
+		if pass, next := s.fromClient(chunk); next != gateway.GoOn || pass != len(chunk) {
+			return nil, false
+		}
+	}
+	return []int{int(s.up.skip), int(s.up.have), int(s.up.inner), int(s.asked.Load()), len(s.attentions)}, true
 }
 
 func walked(b []byte, size int, mars bool) (ends []int, ok bool) {

@@ -2,11 +2,16 @@ package tds_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"io"
 	"net"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/hawser/hawser/internal/az"
+	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/gateway/tds"
 	"github.com/hawser/hawser/internal/gateway/tds/tdstest"
 )
@@ -85,5 +90,108 @@ func TestFeaturesThatPass(t *testing.T) {
 	}
 	if want := []byte{0x04, 0x09, 0x0a, 0x10}; !slices.Equal(got, want) {
 		t.Errorf("the backend was asked for %x, want %x", got, want)
+	}
+}
+
+// TestSentBehindAnAttention: the acknowledgement of an attention answers
+// nothing that was sent behind it. The backend that still runs that is not
+// kept, and is stopped when the session is ended, by KILL if it must be: while
+// its connection is there, so that its number is nobody else's.
+func TestSentBehindAnAttention(t *testing.T) {
+	for name, leaves := range map[string]bool{"the client leaves": true, "it is ended": false} {
+		t.Run(name, func(t *testing.T) {
+			acked, over, killed := make(chan struct{}), make(chan []byte, 1), make(chan bool, 1)
+			gone := make(chan struct{})
+			d := open(t, tdstest.Options{}, scripted(t, plainHello(2), append(loginAck(), done(0)...), func(c net.Conn) {
+				for range 3 {
+					_, _ = readPacket(c)
+				}
+				_, _ = c.Write(packet(4, 1, done(0x20)))
+				close(acked)
+				rest, _ := io.ReadAll(c)
+				close(gone)
+				over <- rest
+			}), func(c *tds.Config, _ *door) {
+				c.Terminate = func(context.Context, az.ID, string, uint64) error {
+					select {
+					case <-gone:
+						killed <- false
+					default:
+						killed <- true
+					}
+					return nil
+				}
+			})
+			s, _ := d.in(t, helloWith(nil, 0), login7(withToken(3, appTok, nil)))
+			_, _ = s.Write(slices.Concat(packet(1, 1, []byte("first")), packet(6, 1, nil), packet(1, 1, []byte("second"))))
+			<-acked
+			if _, err := readPacket(s); err != nil {
+				t.Fatal(err)
+			}
+			if leaves {
+				_ = s.Close()
+				if rest := <-over; len(rest) != 0 {
+					t.Errorf("a busy backend was sent %x", rest)
+				}
+				return
+			}
+			d.End(d.Sessions()[0].ID, gateway.Asked)
+			select {
+			case there := <-killed:
+				if !there {
+					t.Error("it was ended in the server after its connection had been closed")
+				}
+			case <-time.After(5 * time.Second):
+				t.Error("it was not ended in the server")
+			}
+			if rest := <-over; !bytes.Equal(rest, packet(6, 1, nil)) {
+				t.Errorf("the backend was sent %x", rest)
+			}
+		})
+	}
+}
+
+// TestAttentions: one without an end, and a flood of them, break the protocol.
+func TestAttentions(t *testing.T) {
+	for name, b := range map[string][]byte{"no end": packet(6, 0, nil), "a flood": bytes.Repeat(packet(6, 1, nil), 100)} {
+		d := open(t, tdstest.Options{Lenient: true}, scripted(t, plainHello(2), append(loginAck(), done(0)...), nil))
+		s, _ := d.in(t, helloWith(nil, 0), login7(withToken(3, appTok, nil)))
+		_, _ = s.Write(b)
+		if b, err := io.ReadAll(s); !bytes.Contains(b, utf16le("malformed")) {
+			t.Errorf("%s: %q %v", name, text16(b), err)
+		}
+	}
+}
+
+// TestWithinFrames: what may not come to the backend may not come within a
+// frame of SMP either.
+func TestWithinFrames(t *testing.T) {
+	hello := bytes.Replace(helloWith(nil, 1), []byte{1, 2, 3, 4, 5, 6, 1, 1}, []byte{1, 2, 3, 4, 5, 6, 2, 1}, 1)
+	frame := func(b []byte) []byte {
+		return append([]byte{0x53, 8, 0, 0, byte(16 + len(b)), 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0}, b...)
+	}
+	good := frame(packet(1, 1, []byte("batch")))
+	for name, bad := range map[string][]byte{
+		"LOGIN7":      frame(packet(16, 1, []byte("login"))),
+		"PRELOGIN":    frame(packet(18, 1, []byte("hello"))),
+		"half of one": frame(packet(1, 1, nil)[:7]),
+		"two in one":  frame(append(packet(1, 1, nil), packet(16, 1, []byte("login"))...)),
+		"nothing":     frame(nil),
+	} {
+		got := make(chan []byte, 1)
+		d := open(t, tdstest.Options{}, scripted(t, hello, append(loginAck(), done(0)...), func(c net.Conn) {
+			b, _ := io.ReadAll(c)
+			got <- b
+		}))
+		s, _ := d.in(t, helloWith(nil, 1), login7(withToken(3, appTok, nil)))
+		for _, b := range good { // in any pieces
+			_, _ = s.Write([]byte{b})
+		}
+		eventually(t, "the frame arrives", func() bool { return len(d.Sessions()) == 1 })
+		time.Sleep(20 * time.Millisecond)
+		_, _ = s.Write(bad)
+		if b := <-got; !bytes.Equal(b, good) {
+			t.Errorf("%s: the backend was sent %x", name, b)
+		}
 	}
 }

@@ -2,6 +2,8 @@ package tds
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hawser/hawser/internal/gateway"
@@ -17,19 +19,29 @@ type session struct {
 
 	up walker // the client's goroutine only
 
-	// pending counts messages of the client that no message has answered,
-	// attentions too. It is raised before the bytes leave for the backend, so
-	// zero means idle. The acknowledgement of an attention may come with the
-	// answer to what it stopped, or after it: then all is answered.
-	pending atomic.Int32
-	stopped atomic.Bool // the last DONE acknowledged an attention, ours or the client's
+	// asked counts the client's messages, attentions too, and heard those that
+	// are answered. asked is raised before the bytes leave for the backend, so
+	// that equal means idle.
+	asked, heard atomic.Int64
 
-	down  walker // the backend's goroutine only, as all below
-	ended bool   // the last packet that began ends its message
+	mu sync.Mutex // guards all below
+	// attentions are the numbers of those that are not acknowledged. That may
+	// come with the answer to what one stopped, or after it: all up to the
+	// attention is answered then, and nothing that was sent behind it.
+	attentions []int64
+	ours       bool // one of them is ours
+
+	down  walker   // the backend's goroutine only, as all below
+	ended bool     // the last packet that began ends its message
+	tail  [12]byte // the last bytes before the chunk
 }
 
+// maxAttentions bounds those that are not acknowledged. Drivers send none
+// while they wait for one: [MS-TDS] 2.2.1.7.
+const maxAttentions = 16
+
 func newSession(g *Gateway, l *login, grant gateway.Grant, b *backend) *session {
-	s := &session{g: g, b: b, lane: &lane{Conn: b.conn, border: true}, up: walker{mars: b.mars}, down: walker{mars: b.mars}}
+	s := &session{g: g, b: b, lane: &lane{Conn: b.conn, border: !b.mars}, up: walker{mars: b.mars, within: b.mars}, down: walker{mars: b.mars}}
 	s.pump = gateway.Pump{Client: scribed(l.conn, grant, b), Backend: s.lane, Hooks: gateway.Hooks{
 		FromClient: s.fromClient, FromBackend: s.fromBackend, AtEnd: s.atEnd, LastWords: s.lastWords, Interrupt: s.interrupt, Finished: s.finished}}
 	return s
@@ -47,11 +59,35 @@ func (s *session) fromClient(chunk []byte) (int, gateway.Next) {
 			return len(chunk), gateway.GoOn
 		}
 		at = start
-		if p.status&statusEnd != 0 {
-			s.pending.Add(1)
+		if !s.count(p) {
+			return 0, gateway.Break
 		}
 	}
 }
+
+// count notes a packet that ends a message of the client's, and reports whether
+// it may come now.
+func (s *session) count(p packet) bool {
+	if s.b.mars { // its sessions' messages are answered in any order
+		return true
+	}
+	if p.kind != typeAttention {
+		if p.status&statusEnd != 0 {
+			s.asked.Add(1)
+		}
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.status&statusEnd == 0 || len(s.attentions) >= maxAttentions {
+		return false
+	}
+	s.attentions = append(s.attentions, s.asked.Add(1))
+	return true
+}
+
+// busy reports whether the backend owes an answer. With MARS nobody knows.
+func (s *session) busy() bool { return s.b.mars || s.heard.Load() < s.asked.Load() }
 
 // mayFollow reports whether a packet of a type may come after the login. A
 // second login on the backend's connection may not.
@@ -82,6 +118,7 @@ func (s *session) fromBackend(chunk []byte) (border int, ok bool) {
 		border = int(s.down.skip)
 		s.answered(chunk[:border])
 	}
+	defer s.remember(chunk)
 	for at := 0; ; {
 		p, start, found, err := s.down.next(chunk, at)
 		if err != nil || found && p.kind != typeReply {
@@ -106,21 +143,41 @@ func (s *session) followFrames(chunk []byte) bool {
 // answered counts the end of an answer, which stands at the end of what.
 func (s *session) answered(what []byte) {
 	s.ended = false
-	stopped := isAttentionDone(what[max(0, len(what)-doneSize):])
-	if stopped {
-		s.pending.Store(0)
+	last := what[max(0, len(what)-doneSize):]
+	if n := doneSize - len(last); n > 0 { // a read ended within
+		last = append(slices.Clone(s.tail[max(0, len(s.tail)-n):]), last...)
 	}
-	for n := s.pending.Load(); n > 0 && !s.pending.CompareAndSwap(n, n-1); n = s.pending.Load() {
+	heard := s.heard.Load()
+	if heard < s.asked.Load() {
+		heard++
 	}
-	if stopped != s.stopped.Load() { // the write is dear where nothing changes
-		s.stopped.Store(stopped)
+	if isAttentionDone(last) {
+		heard = max(heard, s.acknowledged())
 	}
+	s.heard.Store(heard)
+}
+
+// acknowledged takes the eldest attention and returns its number.
+func (s *session) acknowledged() (number int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.attentions) > 0 {
+		number, s.attentions = s.attentions[0], s.attentions[1:]
+	}
+	return number
+}
+
+// remember keeps the end of a chunk for answered.
+func (s *session) remember(chunk []byte) {
+	n := min(len(chunk), len(s.tail))
+	copy(s.tail[:], s.tail[n:])
+	copy(s.tail[len(s.tail)-n:], chunk[len(chunk)-n:])
 }
 
 // atEnd is asked when the client has closed its side: whether its backend can
 // serve another one.
 func (s *session) atEnd() gateway.Next {
-	if s.b.mars || s.pending.Load() != 0 || !s.up.atBorder() || s.b.welcome.acked(featureRecovery) {
+	if s.busy() || !s.up.atBorder() || s.b.welcome.acked(featureRecovery) {
 		return gateway.GoOn
 	}
 	return gateway.Release
@@ -136,9 +193,19 @@ func (s *session) lastWords(why gateway.Reason) []byte {
 
 // interrupt stops the running request of a session that was ended.
 func (s *session) interrupt() {
-	if s.pending.Load() != 0 {
-		s.lane.attend()
+	if s.busy() {
+		s.attend()
 	}
+}
+
+// attend sends our attention, if one can be sent, and reports whether it was.
+func (s *session) attend() bool {
+	s.mu.Lock()
+	if !s.ours {
+		s.ours, s.attentions = true, append(s.attentions, s.asked.Load())
+	}
+	s.mu.Unlock()
+	return s.lane.attend()
 }
 
 // finished keeps the backend for the next login or closes it.
@@ -156,13 +223,14 @@ func (s *session) finished(why gateway.Reason, clean bool) {
 	go s.g.recycle(s.b) // ends by resetWait
 }
 
-// endBackend sees to it that nothing a session began goes on in the server.
+// endBackend sees to it that nothing a session began goes on in the server. A
+// session that has to be ended there keeps its connection until it was: else
+// its number could be another's by then, such as the one's that the client
+// opened at once instead.
 func (g *Gateway) endBackend(s *session) {
 	defer g.recycling.Done()
-	idle := s.pending.Load() == 0 && !s.b.mars
-	stopped := idle || s.stopped.Load() || s.lane.attend() && s.lane.acknowledged(&s.down)
-	s.b.Close()
-	if stopped || g.terminate == nil {
+	defer s.b.Close()
+	if !s.busy() || s.attend() && s.lane.acknowledged(&s.down) || g.terminate == nil {
 		return
 	}
 	g.ending <- struct{}{}

@@ -17,11 +17,13 @@ var errFrame = errors.New("bytes that are no packet")
 
 // walker follows the borders of packets in a stream without decoding them.
 type walker struct {
-	mars bool
-	skip uint32 // bytes of the current packet still to come
-	have uint8  // bytes of a header that was cut by a chunk's end
-	open bool   // within a message: its last packet is still to come
-	head [smpHeader]byte
+	mars   bool
+	within bool   // look at the packet in each frame of SMP, too
+	inner  uint32 // the size of that one, when its header is the next to be read
+	skip   uint32 // bytes of the current packet still to come
+	have   uint8  // bytes of a header that was cut by a chunk's end
+	open   bool   // within a message: its last packet is still to come
+	head   [smpHeader]byte
 }
 
 // atBorder reports whether the last byte walked over ended a message.
@@ -39,11 +41,11 @@ type packet struct {
 // chunk holds no further whole header. Frames of SMP that carry no packet are
 // passed over.
 func (w *walker) next(chunk []byte, at int) (p packet, start int, ok bool, err error) {
-	size := headerSize
-	if w.mars {
-		size = smpHeader
-	}
 	for {
+		size, frame := headerSize, w.mars && w.inner == 0
+		if frame {
+			size = smpHeader
+		}
 		if left := uint32(len(chunk) - at); w.skip >= left && w.skip > 0 {
 			w.skip -= left
 			return p, len(chunk), false, nil
@@ -56,7 +58,7 @@ func (w *walker) next(chunk []byte, at int) (p packet, start int, ok bool, err e
 			return p, at, false, nil
 		}
 		w.have = 0
-		if w.mars {
+		if frame {
 			if err := w.frame(); err != nil {
 				return p, at, false, err
 			}
@@ -70,17 +72,20 @@ func (w *walker) next(chunk []byte, at int) (p packet, start int, ok bool, err e
 // packet reads the header that is complete.
 func (w *walker) packet(at int) (packet, error) {
 	n := binary.BigEndian.Uint16(w.head[2:])
-	if n < headerSize || n > maxPacket {
+	if n < headerSize || n > maxPacket || w.mars && uint32(n) != w.inner {
 		return packet{}, errFrame
 	}
+	w.inner = 0
 	p := packet{kind: w.head[0], status: w.head[1], spid: binary.BigEndian.Uint16(w.head[4:]), first: !w.open, end: at + int(n) - headerSize}
 	w.skip = uint32(n) - headerSize
 	w.open = p.status&statusEnd == 0
 	return p, nil
 }
 
-// frame reads a frame's header. What a frame carries is the two ends' matter:
-// each session within has messages of its own.
+// frame reads a frame's header. A frame of data carries one packet ([MC-SMP]
+// leaves that to the protocol above; it is what all drivers send), of whichever
+// of the sessions: of a client's it is looked at, so that nothing comes to the
+// server within a frame that may not come without.
 func (w *walker) frame() error {
 	n := binary.LittleEndian.Uint32(w.head[4:])
 	if w.head[0] != smpID || n < smpHeader || n > smpHeader+maxPacket {
@@ -88,6 +93,12 @@ func (w *walker) frame() error {
 	}
 	if w.head[1] != smpData && n != smpHeader {
 		return errFrame
+	}
+	if w.within && w.head[1] == smpData {
+		if w.inner = n - smpHeader; w.inner < headerSize {
+			return errFrame
+		}
+		return nil
 	}
 	w.skip = n - smpHeader
 	return nil
