@@ -32,7 +32,7 @@ type role struct {
 	through []string
 	syncing bool
 	person  bool
-	stale   bool    // the server may not have been told of its last change
+	stale   bool    // the server may not have been told that it lost something
 	by      []az.ID // a cache's: the policy assignments that it is for
 	// password is opened when the first who may use it asks.
 	password atomic.Pointer[az.Secret]
@@ -152,8 +152,8 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login,
 	}
 	if want.Kind == Redis {
 		t, err = c.mayUseCache(ctx, who, t, again)
-	} else {
-		err = c.mayLogIn(ctx, who, t, want.Database, again)
+	} else if err = c.mayLogIn(ctx, who, t, want.Database, again); err == nil {
+		t, err = c.upToDate(ctx, t, again)
 	}
 	if err != nil {
 		return Backend{}, err
@@ -183,6 +183,31 @@ func (c *Connector) mayLogIn(ctx context.Context, who az.Principal, t taking, da
 		return err
 	}
 	return c.decide(ctx, who, t.srv.fam.login, scope, again)
+}
+
+// upToDate keeps a role that may have lost something from being used before its
+// server was told. A login tells it; an open session ends, as it does when the
+// server is told: that may be away, or the plane that was to tell it.
+func (c *Connector) upToDate(ctx context.Context, t taking, again bool) (taking, error) {
+	switch {
+	case t.role == nil || !t.role.stale:
+		return t, nil
+	case again:
+		return t, az.Errorf(az.Forbidden, "RoleChanged", "the role may do less than before")
+	}
+	return c.finishRole(ctx, t)
+}
+
+// finishRole brings a role on its server into line, and reads it again.
+func (c *Connector) finishRole(ctx context.Context, t taking) (taking, error) {
+	if err := c.finish(ctx, t.role.id); err != nil {
+		return t, err
+	}
+	var err error
+	if t.role, err = c.roleNamed(ctx, t.srv, t.role.name); err == nil && (t.role == nil || !t.role.ready) {
+		err = az.Errorf(az.Unavailable, "RoleChanged", "the role is being changed: try again")
+	}
+	return t, err
 }
 
 // step brings a person's role in step with his groups. A role that stands in

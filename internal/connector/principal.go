@@ -116,6 +116,7 @@ func (c *Connector) principalType(f *family) *arm.Type[principalProperties] {
 	return arm.Define(f.principals(), versions, arm.Hooks[principalProperties]{
 		Check:    c.checkPrincipal,
 		Deleting: c.deletingPrincipal,
+		After:    func(ctx context.Context, r, _ *arm.Resource[principalProperties]) { c.tidy(ctx, r.ID) },
 		Actions:  map[string]arm.ResourceAction[principalProperties]{"rotate": {Run: c.rotatePrincipal}},
 		Delete: func(tx *store.Tx, r *arm.Resource[principalProperties]) error { // what a statement gave
 			_, err := tx.DeleteResource(assignmentID(r.ID, r.ID.Parent()))
@@ -136,14 +137,17 @@ func (c *Connector) checkPrincipal(ctx context.Context, call *arm.Call, r, old *
 	if err != nil {
 		return err
 	}
-	p.Uses, p.IsAdmin, p.Status, p.Rotated, p.Stale, p.Rotating, p.StatedIn = nil, false, roleCreating, 0, false, false, nil
+	p.Uses, p.IsAdmin, p.Status, p.Rotated, p.Stale, p.Rotating, p.Syncing, p.StatedIn = nil, false, roleCreating, 0, false, false, false, nil
 	if old != nil {
 		if err := mayReuse(&old.Properties, p.RoleName, p.PrincipalID); err != nil {
 			return err
 		}
+		if old.Properties.IsAdmin && old.Properties.direct(r.ID) { // else it would stay one when its administrator is gone
+			return oneOrOther(p.RoleName)
+		}
 		p.Uses = old.Properties.without(func(u roleUse) bool { return u.By.Equal(r.ID) && !u.stated(r.ID) })
-		p.IsAdmin, p.Status, p.Rotated = old.Properties.IsAdmin, old.Properties.Status, old.Properties.Rotated
-		p.Stale, p.Rotating, p.StatedIn, p.MFA = old.Properties.Stale, old.Properties.Rotating, old.Properties.StatedIn, p.MFA || old.Properties.MFA
+		p.Status, p.Rotated, p.Rotating, p.Syncing = old.Properties.Status, old.Properties.Rotated, old.Properties.Rotating, old.Properties.Syncing
+		p.Stale, p.StatedIn, p.MFA = old.Properties.Stale || old.Properties.leftOver(), old.Properties.StatedIn, p.MFA || old.Properties.MFA
 	}
 	p.Uses = append(p.Uses, roleUse{By: r.ID, Database: p.Database, Access: p.Access, Since: az.MicrosOf(c.cfg.Clock())})
 	c.newPassword(r)
@@ -208,6 +212,14 @@ func mayReuse(p *principalProperties, role, oid string) error {
 	}
 	return nil
 }
+
+func oneOrOther(role string) error {
+	return az.Errorf(az.Conflict, "RoleInUse", "The role %q is that of an administrator on this server, or of a connection, and cannot be both; choose another user name.", role)
+}
+
+// leftOver reports whether the role was to be dropped, which its server may not
+// have done: what takes it up again must not get what it had.
+func (p *principalProperties) leftOver() bool { return p.Status == roleRemoving }
 
 func (c *Connector) newPassword(r *arm.Resource[principalProperties]) {
 	if r.Secrets[passwordSecret].IsZero() {
@@ -297,8 +309,9 @@ func (c *Connector) noteClaim(ctx context.Context, id az.ID, want claim) (p *arm
 			return err
 		}
 		if p.Properties.IsAdmin != want.Admin && p.Properties.direct(id) {
-			return az.Errorf(az.Conflict, "RoleInUse", "The role %q is that of an administrator on this server, or of a connection, and cannot be both; choose another user name.", want.Role)
+			return oneOrOther(want.Role)
 		}
+		p.Properties.Stale = p.Properties.Stale || p.Properties.leftOver()
 		p.Properties.IsAdmin = want.Admin
 		if p.Properties.Status == roleRemoving {
 			p.Properties.Status = roleCreating

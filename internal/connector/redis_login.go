@@ -65,14 +65,7 @@ func (c *Connector) mayUseCache(ctx context.Context, who az.Principal, t taking,
 	if again || !t.role.stale {
 		return t, nil
 	}
-	if err := c.finish(ctx, t.role.id); err != nil {
-		return t, err
-	}
-	name := t.role.name
-	if t.role, err = c.roleNamed(ctx, t.srv, name); err == nil && (t.role == nil || !t.role.ready) {
-		err = az.Errorf(az.Unavailable, "RoleChanged", "the user is being changed: try again")
-	}
-	return t, err
+	return c.finishRole(ctx, t)
 }
 
 // cacheEntry names the assignment and policy by which a role is the
