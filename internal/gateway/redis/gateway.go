@@ -48,12 +48,16 @@ type Gateway struct {
 	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{}  // room for those who terminate: each takes a connection to the server
 	work      sync.WaitGroup // what goes on after a session's end, and the nodes' listeners
+	watch     sync.WaitGroup // of the clock
+	ctx       context.Context
+	stop      context.CancelFunc
 
 	mu       sync.Mutex // guards all below
 	host     string     // that Serve listens at: the nodes' doors are opened there too
 	stopping bool
 	mine     map[connection]*session
-	clusters map[string]*topology // by server
+	timed    map[*session]struct{} // whose tokens have timers
+	clusters map[string]*topology  // by server
 }
 
 // connection names a connection at a backend.
@@ -71,9 +75,12 @@ func New(c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), log: c.Log, clock: c.Clock,
+	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), log: c.Log, clock: c.Clock,
 		terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4),
-		mine: map[connection]*session{}, clusters: map[string]*topology{}}, nil
+		mine: map[connection]*session{}, timed: map[*session]struct{}{}, clusters: map[string]*topology{}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.watch.Go(g.watchClock) // ends with g.ctx
+	return g, nil
 }
 
 // serverTLS completes the configuration of the client's side.
@@ -99,13 +106,17 @@ func (g *Gateway) Serve(l net.Listener) error {
 	return g.Gate.Serve(l, func(ctx context.Context, c net.Conn) { g.accept(ctx, c, nil) })
 }
 
-// Shutdown ends every session in order.
+// Shutdown ends every session in order. When ctx ends, the servers' connections
+// are left to themselves.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.mu.Lock()
 	g.stopping = true // no node's door is opened from here on
 	g.mu.Unlock()
 	g.Gate.Shutdown(ctx)
+	defer context.AfterFunc(ctx, g.stop)()
 	g.work.Wait()
+	g.stop()
+	g.watch.Wait()
 }
 
 // Forget drops what is known of a server's nodes: call it when the server's

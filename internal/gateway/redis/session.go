@@ -79,12 +79,13 @@ func newSession(l *login, info gateway.Session, b *backend, head []byte) *sessio
 
 // begin starts the copy of an admitted session, and the clock of its token.
 func (s *session) begin() {
-	s.g.mu.Lock()
-	s.g.mine[connection{s.b.addr, s.b.id}] = s
-	s.g.mu.Unlock()
 	s.mu.Lock()
 	s.timer = time.AfterFunc(s.expires.Sub(s.g.clock()), s.expire) // ends with the session
 	s.mu.Unlock()
+	s.g.mu.Lock()
+	s.g.mine[connection{s.b.addr, s.b.id}] = s
+	s.g.timed[s] = struct{}{}
+	s.g.mu.Unlock()
 	s.g.Start(&s.pump)
 }
 
@@ -124,6 +125,7 @@ func (s *session) end(why gateway.Reason, _ bool) {
 	if s.g.mine[key] == s {
 		delete(s.g.mine, key)
 	}
+	delete(s.g.timed, s)
 	s.g.mu.Unlock()
 	if why == gateway.ClientLeft || why == gateway.BackendLost || s.g.terminate == nil {
 		s.b.close() // Redis lets go of a closed connection, also of one that waits
@@ -140,9 +142,16 @@ func (g *Gateway) endBackend(b *backend, grant gateway.Grant) {
 	if b.end() || b.id == 0 {
 		return
 	}
-	g.ending <- struct{}{}
+	select {
+	case g.ending <- struct{}{}:
+	case <-g.ctx.Done():
+		return
+	}
 	defer func() { <-g.ending }()
-	ctx, cancel := context.WithTimeout(context.Background(), terminateWait)
+	if g.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, terminateWait)
 	defer cancel()
 	if err := g.terminate(ctx, grant.Server, grant.User, b.id); err != nil {
 		g.log.Warn("cannot end the server's connection of an ended session", "server", grant.Server.Name(), "user", grant.User, "id", b.id, "error", err)

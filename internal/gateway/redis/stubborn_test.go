@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -30,7 +31,10 @@ func stubborn(t *testing.T) string {
 			t.Cleanup(func() { _ = c.Close() })
 			b := make([]byte, 4096)
 			n, _ := c.Read(b)
-			_, _ = fmt.Fprintf(c, "+OK\r\n:7\r\n-ERR unknown command '%s'\r\n-ERR This instance has cluster support disabled\r\n", markerName.Find(b[:n]))
+			_, _ = fmt.Fprintf(c, "+OK\r\n:7\r\n-ERR unknown command '%s'\r\n", markerName.Find(b[:n]))
+			if bytes.Contains(b[:n], []byte("CLUSTER")) {
+				_, _ = fmt.Fprint(c, "-ERR This instance has cluster support disabled\r\n")
+			}
 		}
 	}()
 	return l.Addr().String()
