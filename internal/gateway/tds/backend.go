@@ -30,6 +30,7 @@ const (
 
 // Error numbers of a backend's login.
 const (
+	numLocked     = 18486
 	numExpired    = 18487
 	numMustChange = 18488
 	numTooMany    = 17809 // the number of user connections
@@ -214,7 +215,8 @@ func encrypt(raw net.Conn, conf *tls.Config, strict, mars bool) (net.Conn, bool,
 		if t.ConnectionState().NegotiatedProtocol != alpn {
 			return nil, false, errors.New("the server does not speak TDS 8: it chose no " + alpn + " in TLS")
 		}
-		h, err := exchange(t, encryptOn, mars)
+		// No TLS within this one: what SqlClient and JDBC say here.
+		h, err := exchange(t, encryptNotSup, mars)
 		return t, h.mars, err
 	}
 	if conf == nil {

@@ -133,7 +133,7 @@ func FuzzPrelogin(f *testing.F) {
 		if h.nonce != nil && len(h.nonce) != nonceSize {
 			t.Error("a nonce of another length")
 		}
-		if _, err := parsePrelogin(h.answer(make([]byte, nonceSize))); err != nil {
+		if _, err := parsePrelogin(h.answer(make([]byte, nonceSize), false)); err != nil {
 			t.Errorf("our answer cannot be read: %v", err)
 		}
 	})
@@ -319,6 +319,9 @@ func TestScribe(t *testing.T) {
 	same(message(typeBatch, 600, batch("SELECT 1")))
 	add(appendMessage(nil, typeBatch, statusReset, 0, 40, batch(mine)), appendMessage(nil, typeBatch, statusReset, 0, 600, batch(answer)))
 	same(message(typeBatch, 600, batch(long)))
+	back := message(typeBatch, 40, batch(mine))
+	back[len(back)-(len(batch(mine))%32)-headerSize+1] |= statusIgnore // of its last packet
+	same(back)
 	same(message(typeBatch, 600, batch("DROP USER nobody")))
 	same(message(typeBulk, 600, bytes.Repeat(batch(mine), 20)))
 	same(appendMessage(nil, typeAttention, 0, 0, 600, nil))

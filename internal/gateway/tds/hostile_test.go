@@ -3,10 +3,13 @@ package tds_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,5 +196,38 @@ func TestWithinFrames(t *testing.T) {
 		if b := <-got; !bytes.Equal(b, good) {
 			t.Errorf("%s: the backend was sent %x", name, b)
 		}
+	}
+}
+
+// TestTokenInTheWrongField: a token where a name should be is not shown again,
+// to the log least of all.
+func TestTokenInTheWrongField(t *testing.T) {
+	var log bytes.Buffer
+	d := open(t, tdstest.Options{}, func(c *tds.Config, _ *door) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	const token = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJvaWQiOiIxIn0.c2ln"
+	err := d.byPassword(t, token, "x")
+	eventually(t, "it is over", func() bool { return len(d.Sessions()) == 0 })
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	d.Shutdown(ctx)
+	if number(err) != 18456 || strings.Contains(err.Error(), token) || strings.Contains(log.String(), token) || !strings.Contains(log.String(), "login refused") {
+		t.Errorf("%v\n%s", err, log.String())
+	}
+}
+
+// TestNoTLSWithinTLS: a client of TDS 8 that says in its PRELOGIN that it does
+// no TLS, as it is within one already, is told no other.
+func TestNoTLSWithinTLS(t *testing.T) {
+	d := open(t, tdstest.Options{}, func(_ *tds.Config, d *door) { d.grant.TLS.NextProtos = []string{"tds/8.0"} })
+	s := tls.Client(d.raw(t), &tls.Config{RootCAs: d.pool, ServerName: "s1." + domain, NextProtos: []string{"tds/8.0"}})
+	_, _ = s.Write(packet(18, 1, plainHello(2)))
+	if b, err := readPacket(s); err != nil || b[encryptionAt(b)] != 2 {
+		t.Fatalf("PRELOGIN is answered by %x: %v", b, err)
+	}
+	login := login7(withToken(2, appTok, nil))
+	copy(login[4:], []byte{0, 0, 0, 8})
+	_, _ = s.Write(packet(16, 1, login))
+	if b, err := readPacket(s); err != nil || bytes.Contains(b, utf16le("ailed")) {
+		t.Errorf("%q: %v", text16(b), err)
 	}
 }

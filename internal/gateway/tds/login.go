@@ -47,7 +47,7 @@ func (g *Gateway) turnAway(c net.Conn, l *login, err error) {
 		reason = map[int32]string{numLoginFailed: "login", numProtocol: "protocol", numNoServer: "server", numLimit: "limit"}[r.all[0].number]
 	}
 	g.Refused(reason)
-	g.log.Info("login refused", "peer", c.RemoteAddr(), "server", l.server, "database", clean(l.asks.database), "principal", l.who.ObjectID,
+	g.log.Info("login refused", "peer", c.RemoteAddr(), "server", l.server, "database", shown(l.asks.database), "principal", l.who.ObjectID,
 		"number", r.all[0].number, "message", r.all[0].text, "cause", r.cause)
 	gateway.Refuse(c, appendMessage(nil, typeReply, 0, 0, l.asks.answerSize(), r.encode(l.asks.version, l.server)), r.unread)
 }
@@ -145,11 +145,12 @@ func (g *Gateway) open(ctx context.Context, l *login) error {
 	return nil
 }
 
-// repaired reports whether the server refused the role's password, or wanted
-// another one, and has the right one now.
+// repaired reports whether the server refused the role's password, wanted
+// another one, or had locked the login after somebody's wrong ones, and has the
+// right one now.
 func (g *Gateway) repaired(ctx context.Context, grant gateway.Grant, err error) bool {
 	var se *serverError
-	if g.repair == nil || !errors.As(err, &se) || !se.has(numLoginFailed, numExpired, numMustChange) || se.has(numNoDatabase) {
+	if g.repair == nil || !errors.As(err, &se) || !se.has(numLoginFailed, numLocked, numExpired, numMustChange) || se.has(numNoDatabase) {
 		return false
 	}
 	if err := g.repair(ctx, grant.Server, grant.User); err != nil {

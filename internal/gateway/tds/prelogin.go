@@ -117,11 +117,13 @@ func encodePrelogin(options []option) []byte {
 var serverVersion = []byte{12, 0, 0x07, 0xd0, 0, 0}
 
 // answer is our PRELOGIN to a client's. FEDAUTHREQUIRED is answered where it
-// was asked about only, and says that nothing but a token counts.
-func (h *hello) answer(nonce []byte) []byte {
+// was asked about only, and says that nothing but a token counts. strict: it is
+// within TLS already, where a client may say that it does no other (JDBC's ends
+// the connection if it is told to then).
+func (h *hello) answer(nonce []byte, strict bool) []byte {
 	encryption := byte(encryptRequired)
-	if h.encryption == encryptOn {
-		encryption = encryptOn
+	if h.encryption == encryptOn || strict && h.encryption == encryptNotSup {
+		encryption = h.encryption
 	}
 	options := []option{{optVersion, serverVersion}, {optEncryption, []byte{encryption}}, {optInstance, []byte{0}}, {optThread, nil}, {optMARS, []byte{flag(h.mars)}}}
 	if h.fedauth {

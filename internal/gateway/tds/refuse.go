@@ -91,7 +91,7 @@ var (
 
 // badLogin is the answer to a login by name, whoever it names.
 func badLogin(user string, cause error) *refusal {
-	return refused(numLoginFailed, 1, classLogin, cause, "Login failed for user '%s'.", clean(user))
+	return refused(numLoginFailed, 1, classLogin, cause, "Login failed for user '%s'.", shown(user))
 }
 
 // tokenUser is what Azure SQL Database writes in a user's place.
@@ -164,6 +164,14 @@ func unavailable(server, database string, cause error) *refusal {
 	r := refused(numUnavailable, 1, classBusy, cause, "Database '%s' on server '%s' is not currently available. Please retry the connection later.", clean(database), clean(server))
 	r.reason = "unavailable"
 	return r
+}
+
+// shown is clean for what stands in a field where a token may stand by mistake.
+func shown(s string) string {
+	if strings.HasPrefix(strings.TrimSpace(s), "ey") && len(s) > len(tokenUser) { // so begins each JWT: {"
+		return tokenUser
+	}
+	return clean(s)
 }
 
 // clean keeps a client's text from breaking out of a message or a log.

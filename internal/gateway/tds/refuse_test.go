@@ -140,6 +140,7 @@ func TestRepair(t *testing.T) {
 	for name, broken := range map[string]tdstest.Login{
 		"another password": {Name: "app", Password: "not this"},
 		"must change":      {Name: "app", Password: secret, MustChange: true},
+		"is locked":        {Name: "app", Password: secret, Locked: true},
 		"has expired":      {Name: "app", Password: secret, Expired: true},
 	} {
 		t.Run(name, func(t *testing.T) {

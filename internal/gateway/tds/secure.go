@@ -86,7 +86,7 @@ func (f *front) reply(c net.Conn) error {
 		f.nonce = make([]byte, nonceSize)
 		_, _ = rand.Read(f.nonce)
 	}
-	_, err := c.Write(appendMessage(nil, typeReply, 0, 0, firstPacket, f.hello.answer(f.nonce)))
+	_, err := c.Write(appendMessage(nil, typeReply, 0, 0, firstPacket, f.hello.answer(f.nonce, f.strict)))
 	return err
 }
 

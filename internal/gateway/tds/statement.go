@@ -122,6 +122,10 @@ func (s *scribe) whole() {
 	if s.at = len(s.held); !h.last() {
 		return
 	}
+	if h[1]&statusIgnore != 0 { // the client has taken it back: [MS-TDS] 2.2.3.1.2
+		s.pass(true)
+		return
+	}
 	if data, ok := s.instead(s.held[0]); ok {
 		s.out = appendMessage(s.out, s.held[0], s.held[1]&^statusEnd, 0, s.packet, data)
 		s.clear()

@@ -21,8 +21,9 @@ const (
 
 // Status bits: [MS-TDS] 2.2.3.1.2.
 const (
-	statusEnd   = 0x01
-	statusReset = 0x08
+	statusEnd    = 0x01
+	statusIgnore = 0x02
+	statusReset  = 0x08
 )
 
 // Limits of what a stranger may send before it has logged in.

@@ -58,6 +58,7 @@ type Login struct {
 	Disabled   bool
 	MustChange bool // answered with 18488
 	Expired    bool // answered with 18487
+	Locked     bool // answered with 18486
 }
 
 // Server is a running server.
@@ -353,7 +354,10 @@ func (s *Server) answerPrelogin(c net.Conn, m message, strict bool) (*prelogin, 
 	}
 	answer, goOn := byte(encryptOn), true
 	switch {
+	case strict && (p.encryption == encryptOn || p.encryption == encryptRequired):
+		return nil, violation("PRELOGIN: TLS within TLS is asked for")
 	case strict:
+		answer = encryptNotSup
 	case s.options.Encryption == NotSupported:
 		answer = encryptNotSup
 		goOn = p.encryption == encryptOff || p.encryption == encryptNotSup

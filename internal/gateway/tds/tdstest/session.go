@@ -102,6 +102,8 @@ func (s *Server) admit(x *Session, l *Login7) []Message {
 		return failed(18456, "")
 	case login.Disabled:
 		return failed(18470, " Reason: The account is disabled.")
+	case login.Locked:
+		return failed(18486, " Reason: The account is locked.")
 	case l.NewPassword != "":
 		login.Password, login.MustChange, login.Expired = l.NewPassword, false, false
 		s.SetLogin(login)
