@@ -28,12 +28,14 @@ func mayKill(sql []byte) bool {
 // kill puts the backend's thread id in the place of the one that a client was
 // told, in a KILL or COM_PROCESS_KILL for a session of the same principal. A
 // thread of somebody else's session is refused, though the server might allow
-// it: the members of a group share a user there.
+// it: the members of a group share a user there. That is a courtesy between
+// them and no fence: SQL has more ways to say KILL than are looked at.
 func (s *session) kill(packet []byte) ([]byte, *refusal) {
 	if packet[headerSize] == comProcessKill {
-		if len(packet) != headerSize+5 {
+		if len(packet) < headerSize+5 {
 			return packet, nil // malformed, as the server will say
 		}
+		// A server takes the first four bytes, whatever follows.
 		thread, because := s.threadOf(uint64(binary.LittleEndian.Uint32(packet[headerSize+1:])))
 		if because != nil {
 			return nil, because

@@ -55,11 +55,11 @@ func (s *session) push(p pending) bool {
 	if p.answer == answerNone {
 		return true
 	}
-	if s.first > 0 && s.first == len(s.waiting) {
-		s.waiting, s.first = s.waiting[:0], 0
-	}
-	if len(s.waiting) >= maxPipelined {
+	if len(s.waiting)-s.first >= maxPipelined {
 		return false
+	}
+	if len(s.waiting) >= 2*maxPipelined { // a client that always has a command under way
+		s.waiting, s.first = s.waiting[:copy(s.waiting, s.waiting[s.first:])], 0
 	}
 	s.waiting = append(s.waiting, p)
 	return true
@@ -79,6 +79,9 @@ func (s *session) current() (pending, bool) {
 func (s *session) answered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.file { // the server has not waited for the end, and takes what follows for commands
+		s.file, s.odd = false, true
+	}
 	if s.first++; s.first == len(s.waiting) {
 		s.waiting, s.first, s.upSeq = s.waiting[:0], 0, 0
 	}

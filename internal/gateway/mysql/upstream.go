@@ -217,7 +217,7 @@ func (u *upstream) meet(b []byte) fate {
 			u.end = breaks
 		}
 		return isLast
-	case p.answer == unserved:
+	case p.answer == unserved, command == comProcessKill && length > maxKill:
 		return isRefused
 	case u.wants(command, length, text):
 		return isWanted
