@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -116,6 +117,30 @@ func (b *bench) against(what, unit string, rs []result, target float64, missing 
 	b.add(r, met)
 }
 
+// copies are the numbers of clients that the copy is measured with, and what
+// share of HAProxy's rate is wanted.
+var copies = []struct {
+	clients int
+	target  float64
+}{{1, 0}, {5, 0}, {16, 0.95}, {64, 0.95}}
+
+// dbLogins adds a row of logins with one question each, by 16 clients.
+func (b *bench) dbLogins(doors []dbDoor, what string, open func(dbDoor) (end func(), err error), missing string) error {
+	rs, err := b.inTurns(doors, func(d dbDoor) (result, error) {
+		return b.repeated(16, b.time, func() error {
+			end, err := open(d)
+			if err == nil {
+				end()
+			}
+			return err
+		})
+	})
+	if err == nil {
+		b.against(what+", TLS, 16 clients", "/s", rs, 0, missing)
+	}
+	return err
+}
+
 // repeated calls fn from some goroutines for a while and counts.
 func (b *bench) repeated(clients int, limit time.Duration, fn func() error) (result, error) {
 	counts := make([]int, clients)
@@ -160,12 +185,32 @@ func (b *bench) idleAt(n int, ours dbDoor, peer *dbDoor, open func(dbDoor) (end 
 }
 
 func (b *bench) growth(n int, d dbDoor, open func(dbDoor) (func(), error)) (float64, error) {
-	end, err := open(d) // what the first session brings is not a session's
+	ends, err := crowdAt(warmUp, d, open) // what the first sessions bring is not a session's
+	for _, end := range ends {
+		end()
+	}
 	if err != nil {
 		return 0, err
 	}
-	end()
+	time.Sleep(2 * time.Second)
 	before := residentKiB(d.pid)
+	ends, err = crowdAt(n, d, open)
+	if err == nil {
+		time.Sleep(5 * time.Second)
+	}
+	grown := residentKiB(d.pid) - before
+	for _, end := range ends {
+		end()
+	}
+	return grown / float64(n), err
+}
+
+// warmUp sessions make a door's heap as large as logins need it, whose garbage
+// would be counted as the sessions' otherwise.
+const warmUp = 64
+
+// crowdAt opens n sessions, 16 at a time, and returns those that were opened.
+func crowdAt(n int, d dbDoor, open func(dbDoor) (func(), error)) ([]func(), error) {
 	ends := make([]func(), n)
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -175,17 +220,8 @@ func (b *bench) growth(n int, d dbDoor, open func(dbDoor) (func(), error)) (floa
 			return err
 		})
 	}
-	err = g.Wait()
-	if err == nil {
-		time.Sleep(5 * time.Second)
-	}
-	grown := residentKiB(d.pid) - before
-	for _, end := range ends {
-		if end != nil {
-			end()
-		}
-	}
-	return grown / float64(n), err
+	err := g.Wait()
+	return slices.DeleteFunc(ends, func(end func()) bool { return end == nil }), err
 }
 
 // poolOf reads CAs.

@@ -34,6 +34,7 @@ func parts() []part {
 		{"write", "durable secret writes, on SQLite and PostgreSQL", writePart},
 		{"pg", "PostgreSQL through the gateway: queries, logins, idle sessions", pgPart},
 		{"mysql", "MySQL through the gateway: queries, logins, idle sessions", mysqlPart},
+		{"tds", "SQL Server's protocol through the gateway: queries, logins, idle sessions", tdsPart},
 		{"redis", "Redis through the gateway: commands, pipelines, logins, idle sessions", redisPart},
 		{"start", "starts of a plane and of an app", startPart},
 		{"rbac", "decisions in memory", rbacPart},

@@ -153,8 +153,12 @@ func (b *bench) startFloor(args ...string) (*server, error) {
 }
 
 // output runs a program to its end and returns what it printed.
-func (b *bench) output(argv ...string) (string, error) {
+func (b *bench) output(argv ...string) (string, error) { return b.outputIn("", argv...) }
+
+// outputIn is output in a directory; "" is the one we are in.
+func (b *bench) outputIn(dir string, argv ...string) (string, error) {
 	cmd := exec.CommandContext(b.ctx, argv[0], argv[1:]...)
+	cmd.Dir = dir
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -162,6 +166,20 @@ func (b *bench) output(argv ...string) (string, error) {
 		return "", fmt.Errorf("%s: %w\n%s%s", filepath.Base(argv[0])+" "+strings.Join(argv[1:min(4, len(argv))], " "), err, out, &errs)
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// joined writes files into one of the part's directory.
+func (b *bench) joined(name string, files ...string) (string, error) {
+	var all []byte
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, text...)
+	}
+	out := filepath.Join(b.dir, name)
+	return out, os.WriteFile(out, all, 0o600)
 }
 
 // psql runs statements one by one.

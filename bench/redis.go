@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -38,7 +37,7 @@ func redisPart(b *bench) error {
 	if err != nil {
 		return err
 	}
-	pem, err := joined(b, filepath.Join(s.Dir, "server.pem"), filepath.Join(s.Dir, "server.key"))
+	pem, err := b.joined("both.pem", filepath.Join(s.Dir, "server.pem"), filepath.Join(s.Dir, "server.key"))
 	if err != nil {
 		return err
 	}
@@ -52,41 +51,14 @@ func redisPart(b *bench) error {
 	for _, c := range []struct {
 		clients, pipeline int
 		target            float64
-	}{{1, 1, 0}, {16, 1, 0.95}, {64, 1, 0.95}, {16, 16, 0.9}, {64, 16, 0.9}} {
+	}{{1, 1, 0}, {5, 1, 0}, {16, 1, 0.95}, {64, 1, 0.95}, {16, 16, 0.9}, {64, 16, 0.9}} {
 		rs, err := b.inTurns(doors, func(d dbDoor) (result, error) { return b.redisBenchmark(d, c.clients, c.pipeline) })
 		if err != nil {
 			return err
 		}
 		b.against(fmt.Sprintf("GET, TLS, %d clients, pipeline of %d", c.clients, c.pipeline), "/s", rs, c.target, missing)
 	}
-	rs, err := b.inTurns(doors, func(d dbDoor) (result, error) {
-		return b.repeated(16, b.time, func() error {
-			end, err := redisOpen(d)
-			if err == nil {
-				end()
-			}
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	b.against("login and one command, TLS, 16 clients", "/s", rs, 0, missing)
-	return nil
-}
-
-// joined writes files into one, as HAProxy wants a certificate and its key.
-func joined(b *bench, files ...string) (string, error) {
-	var all []byte
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			return "", err
-		}
-		all = append(all, text...)
-	}
-	out := filepath.Join(b.dir, "both.pem")
-	return out, os.WriteFile(out, all, 0o600)
+	return b.dbLogins(doors, "login and one command", redisOpen, missing)
 }
 
 func (b *bench) redisGateway(s *dbtest.Server) (dbDoor, error) {

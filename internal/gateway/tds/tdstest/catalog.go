@@ -54,14 +54,38 @@ const admin = "sa"
 // StartCatalog starts a server with a catalog, some databases and the login sa.
 func StartCatalog(t testing.TB, o Options, password string, databases ...string) (*Server, *Catalog) {
 	t.Helper()
+	c := newCatalog(databases)
+	return c.serve(Start(t, c.options(o, databases)), password), c
+}
+
+// NewCatalog is StartCatalog without a test; Close of the server ends it.
+func NewCatalog(o Options, password string, databases ...string) (*Server, *Catalog, error) {
+	c := newCatalog(databases)
+	s, err := New(c.options(o, databases))
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.serve(s, password), c, nil
+}
+
+func newCatalog(databases []string) *Catalog {
 	c := &Catalog{Edition: 3, Version: 16, databases: map[string]*Database{}}
 	for _, d := range databases {
 		c.databases[strings.ToLower(d)] = newDatabase(d)
 	}
+	return c
+}
+
+// options has a server ask the catalog.
+func (c *Catalog) options(o Options, databases []string) Options {
 	o.Exec, o.May, o.Databases = c.exec, c.may, databases
-	c.server = Start(t, o)
-	c.server.SetLogin(Login{Name: admin, Password: password, SID: []byte{1}})
-	return c.server, c
+	return o
+}
+
+func (c *Catalog) serve(s *Server, password string) *Server {
+	c.server = s
+	s.SetLogin(Login{Name: admin, Password: password, SID: []byte{1}})
+	return s
 }
 
 func newDatabase(name string) *Database {
