@@ -9,7 +9,9 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
@@ -81,7 +83,7 @@ func (g *Gateway) reach(ctx context.Context, who az.Principal, grant gateway.Gra
 		b, err = connect(ctx, grant, flags, want.charset) // our own idle ones were in the way
 	}
 	if err != nil {
-		return nil, backendRefusal(err)
+		return nil, backendRefusal(err, want)
 	}
 	g.versions.learn(server, b.version)
 	b.Waiting = gateway.Waiting{Key: key, Server: server, Epoch: epoch}
@@ -122,7 +124,7 @@ func (b *backend) login(ctx context.Context, grant gateway.Grant) error {
 	if lacks := (b.flags | login) &^ hello.flags &^ capLongPassword; lacks != 0 {
 		return fmt.Errorf("%w: the server %s lacks capabilities %#x", errTooOld, hello.version, lacks)
 	}
-	flags, seq := b.flags|login, byte(1)
+	flags, seq, charset := b.flags|login, byte(1), b.namesCharset()
 	if b.db != "" {
 		flags |= capConnectWithDB
 	}
@@ -132,7 +134,7 @@ func (b *backend) login(ctx context.Context, grant gateway.Grant) error {
 			return errors.New("the server refused TLS")
 		}
 		flags |= capSSL
-		if _, err := b.conn.Write(appendPacket(nil, seq, preamble(flags, b.charset))); err != nil {
+		if _, err := b.conn.Write(appendPacket(nil, seq, preamble(flags, charset))); err != nil {
 			return err
 		}
 		t := tls.Client(b.conn, grant.TLS)
@@ -142,10 +144,42 @@ func (b *backend) login(ctx context.Context, grant gateway.Grant) error {
 		b.conn, a.secure, seq = t, true, seq+1
 	}
 	first := a.begin(hello.plugin, hello.scramble) // nil for a plugin we don't do: the server will switch
-	if _, err := b.conn.Write(appendPacket(nil, seq, b.response(flags, hello.plugin, first))); err != nil {
+	if _, err := b.conn.Write(appendPacket(nil, seq, b.response(preamble(flags, charset), hello.plugin, first))); err != nil {
 		return err
 	}
-	b.status, err = a.converse(b.conn, seq+1)
+	if b.status, err = a.converse(b.conn, seq+1); err != nil || charset == b.charset {
+		return err
+	}
+	return b.enterCharset()
+}
+
+// namesCharset is the character set to log in with. Servers read the names in
+// a login by it, and those are in UTF-8, as they were authorised, whatever
+// character set the client wants for its statements.
+func (b *backend) namesCharset() byte {
+	if isASCII(b.user) && isASCII(b.db) && !slices.Contains(notASCII, b.charset) {
+		return b.charset
+	}
+	return greetingCharset
+}
+
+// notASCII are the collations of swe7, the only character set that a client
+// can have in which names in ASCII are others.
+var notASCII = []byte{10, 82}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// enterCharset gives a connection that was logged in with another the
+// character set that its client wants, or the server's own where the server
+// does not know it, as a login does.
+func (b *backend) enterCharset() error {
+	err := b.resetCharset()
+	var se *serverError
+	if errors.As(err, &se) && se.errno == erUnknownCollation {
+		_, err = b.simple(comQuery, "SET NAMES DEFAULT")
+	}
 	return err
 }
 
@@ -158,12 +192,12 @@ func preamble(flags uint32, charset byte) []byte {
 	return append(out, make([]byte, 23)...)
 }
 
-// response is the body of a HandshakeResponse41.
-func (b *backend) response(flags uint32, plugin string, answer []byte) []byte {
-	out := append(append(preamble(flags, b.charset), b.user...), 0)
+// response is the body of a HandshakeResponse41 after its preamble.
+func (b *backend) response(preamble []byte, plugin string, answer []byte) []byte {
+	out := append(append(preamble, b.user...), 0)
 	out = append(out, byte(len(answer))) // as a length-encoded one: no first answer is longer than 250
 	out = append(out, answer...)
-	if flags&capConnectWithDB != 0 {
+	if b.db != "" {
 		out = append(append(out, b.db...), 0)
 	}
 	return append(append(out, plugin...), 0)
@@ -208,22 +242,34 @@ func parseGreeting(body []byte) (*hello, error) {
 }
 
 // ownFault are errors of a backend's login that come of what the client asked
-// for; their text holds nothing that it did not send.
-var ownFault = []uint16{erAccessDB, erBadDatabase}
+// for. Their texts are ours: a server's has the host part of its account.
+func ownFault(errno uint16, want *response) string {
+	switch errno {
+	case erAccessDB:
+		return fmt.Sprintf("Access denied for user '%s'@'%%' to database '%s'", clean(named(want.user)), clean(named(want.database)))
+	case erBadDatabase:
+		return fmt.Sprintf("Unknown database '%s'", clean(named(want.database)))
+	case erWrongDatabase:
+		return errDatabaseName(want.database).message
+	case erWrongValue:
+		return "the connection's character set cannot be one that statements are written in: connect with utf8mb4"
+	}
+	return ""
+}
 
 // full are errors of a server that takes no more connections.
 var full = []uint16{erTooMany, erUserLimit, erResourceLimit}
 
 // backendRefusal words a failed login to the backend without its insides.
-func backendRefusal(err error) error {
+func backendRefusal(err error, want *response) error {
 	r := &refusal{errno: erForeign, state: "HY000", message: "the database server cannot be reached now: try again", cause: err, reason: "backend"}
 	var se *serverError
 	switch {
 	case errors.Is(err, errTooOld):
 		r.message = "the database server is too old for this gateway, which needs MySQL 5.7.5 or MariaDB 10.2"
 	case !errors.As(err, &se):
-	case slices.Contains(ownFault, se.errno):
-		r.errno, r.state, r.message = se.errno, se.state, se.message
+	case ownFault(se.errno, want) != "":
+		r.errno, r.state, r.message = se.errno, se.state, ownFault(se.errno, want)
 	case slices.Contains(full, se.errno):
 		r.errno, r.state, r.message = erTooMany, "08004", "Too many connections"
 	case se.errno == erShutdown:

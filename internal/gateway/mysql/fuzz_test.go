@@ -54,7 +54,7 @@ func FuzzBackendGreeting(f *testing.F) {
 		h, err := parseGreeting(body)
 		if err != nil {
 			var r *refusal
-			if !errors.As(backendRefusal(err), &r) || len(r.encode(2)) > 1<<10 {
+			if !errors.As(backendRefusal(err, &response{}), &r) || len(r.encode(2)) > 1<<10 {
 				t.Fatalf("not a refusal of modest size: %v", err)
 			}
 			return

@@ -47,7 +47,7 @@ func (g *Gateway) turnAway(v *visitor, err error) {
 	if !errors.As(err, &told) && gateway.Gone(err) {
 		defer gateway.CloseSoon(v.c)
 		g.Refused("gone") // the shell without a password leaves when asked for one
-		g.log.Debug("a client left during login", "peer", v.c.RemoteAddr(), "user", user, "error", err)
+		g.log.Debug("a client left during login", "peer", v.c.RemoteAddr(), "user", named(user), "error", err)
 		return
 	}
 	r := refuse(err, user, hostOf(v.c.RemoteAddr()))
@@ -56,7 +56,7 @@ func (g *Gateway) turnAway(v *visitor, err error) {
 		reason = fmt.Sprint(r.errno)
 	}
 	g.Refused(reason)
-	g.log.Info("login refused", "peer", v.c.RemoteAddr(), "user", user, "database", database,
+	g.log.Info("login refused", "peer", v.c.RemoteAddr(), "user", named(user), "database", named(database),
 		"principal", v.who.ObjectID, "errno", r.errno, "message", r.message, "cause", r.cause)
 	gateway.Refuse(v.c, r.encode(v.seq), r.unread)
 }
@@ -213,11 +213,11 @@ func welcome(seq byte, status uint16) []byte {
 	return appendPacket(nil, seq, append(body, 0, 0))
 }
 
-// repaired reports whether the server refused the user's password and has the
-// right one again.
+// repaired reports whether the server refused the user's password, for it is
+// another one or too old, and has the right one again.
 func (g *Gateway) repaired(ctx context.Context, grant gateway.Grant, err error) bool {
 	var se *serverError
-	if g.repair == nil || !errors.As(err, &se) || se.errno != erAccessDenied {
+	if g.repair == nil || !errors.As(err, &se) || se.errno != erAccessDenied && se.errno != erPasswordOver {
 		return false
 	}
 	if err := g.repair(ctx, grant.Server, grant.User); err != nil {

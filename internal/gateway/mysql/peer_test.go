@@ -33,6 +33,7 @@ type peer struct {
 	cert     *tls.Certificate
 	script   func(*peerConn) // after the client's response
 	replies  []string        // to its first command
+	allRoles bool            // activate_all_roles_on_login is on
 
 	mu   sync.Mutex
 	seen bytes.Buffer // all that the gateway sent, under TLS or not
@@ -154,7 +155,11 @@ func (c *peerConn) serveCommands() {
 			if c.flags&capDeprecateEOF == 0 {
 				c.send([]byte{0xfe, 0, 0, 2, 0})
 			}
-			c.send([]byte("\x05appdb\xfb\x00"))
+			if c.p.allRoles {
+				c.send([]byte("\x05appdb\x011\x00"))
+			} else {
+				c.send([]byte("\x05appdb\xfb\x00"))
+			}
 			c.send([]byte{0xfe, 0, 0, 2, 0})
 		default:
 			c.send(ok)

@@ -14,26 +14,30 @@ import (
 // Error numbers: share/errmsg-utf8.txt of MySQL and share/errmsg.txt of
 // MariaDB, which agree on all but the two of a killed connection.
 const (
-	erTooMany        = 1040
-	erBadHandshake   = 1043
-	erAccessDB       = 1044
-	erAccessDenied   = 1045
-	erUnknownCommand = 1047
-	erBadDatabase    = 1049
-	erShutdown       = 1053
-	erNotOwner       = 1095
-	erUnknown        = 1105
-	erTooLarge       = 1153
-	erReadError      = 1158
-	erOutOfOrder     = 1156
-	erUserLimit      = 1203 // of the server
-	erResourceLimit  = 1226 // of the user
-	erDenied         = 1227
-	erForeign        = 1429
-	erNoPassword     = 1698
-	erKilledMaria    = 1927
-	erInsecure       = 3159
-	erKilledMySQL    = 3169
+	erTooMany          = 1040
+	erBadHandshake     = 1043
+	erAccessDB         = 1044
+	erAccessDenied     = 1045
+	erUnknownCommand   = 1047
+	erBadDatabase      = 1049
+	erShutdown         = 1053
+	erNotOwner         = 1095
+	erWrongDatabase    = 1102
+	erUnknown          = 1105
+	erTooLarge         = 1153
+	erReadError        = 1158
+	erOutOfOrder       = 1156
+	erUserLimit        = 1203 // of the server
+	erResourceLimit    = 1226 // of the user
+	erDenied           = 1227
+	erWrongValue       = 1231
+	erUnknownCollation = 1273
+	erForeign          = 1429
+	erNoPassword       = 1698
+	erPasswordOver     = 1862
+	erKilledMaria      = 1927
+	erInsecure         = 3159
+	erKilledMySQL      = 3169
 )
 
 // refusal is an ERR packet to be: number, SQLSTATE and the client's sentence.
@@ -66,11 +70,15 @@ func errAccess(format string, args ...any) *refusal {
 	return &refusal{errno: erNoPassword, state: "28000", message: fmt.Sprintf(format, args...)}
 }
 
+func errDatabaseName(name string) *refusal {
+	return &refusal{errno: erWrongDatabase, state: "42000", message: fmt.Sprintf("Incorrect database name '%s'", clean(named(name)))}
+}
+
 // denied is the answer to everything that must look alike: an unknown user,
 // one that is not mapped to the principal, a forged token.
 func denied(user, host string, cause error) *refusal {
 	return &refusal{errno: erAccessDenied, state: "28000", cause: cause,
-		message: fmt.Sprintf("Access denied for user '%s'@'%s' (using password: YES)", clean(user), host)}
+		message: fmt.Sprintf("Access denied for user '%s'@'%s' (using password: YES)", clean(named(user)), host)}
 }
 
 // noToken is the answer to an empty password.
@@ -160,6 +168,15 @@ func hostOf(a net.Addr) string {
 		return h
 	}
 	return a.String()
+}
+
+// named is a name for logs and messages, which are logged: one that is too long for a name, or begins as
+// tokens do, may be a token in the wrong place.
+func named(name string) string {
+	if len(name) > maxName || strings.HasPrefix(name, "eyJ") {
+		return "(a token?)"
+	}
+	return name
 }
 
 // clean makes a stranger's text fit for a message: short and printable.

@@ -20,6 +20,11 @@ func (b *backend) reset() error {
 		return err
 	}
 	if b.db != "" {
+		if !isASCII(b.db) { // its letters are in UTF-8, as at login
+			if _, err := b.simple(comQuery, "SET NAMES utf8mb4"); err != nil {
+				return err
+			}
+		}
 		if _, err := b.simple(comInitDB, b.db); err != nil {
 			return err
 		}
@@ -53,6 +58,8 @@ func (b *backend) resetRoles() error {
 	case isMaria(b.version):
 		ask = "SELECT DATABASE(), CURRENT_ROLE(), @@GLOBAL.init_connect"
 	case atLeast8(b.version):
+		// A login has other roles than the default ones where all are activated.
+		ask = "SELECT DATABASE(), NULLIF(@@GLOBAL.activate_all_roles_on_login, 0), @@GLOBAL.init_connect"
 		if _, err := b.simple(comQuery, "SET ROLE DEFAULT"); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hawser/hawser/internal/gateway"
 )
@@ -81,9 +82,12 @@ func skipAttributes(f *fields) {
 	f.bad = f.bad || all.bad
 }
 
-// maxName bounds names: MariaDB has 128 characters for a user, both have 64
-// for a database, of up to four bytes each.
-const maxName = 512
+// Bounds of names: MariaDB has 128 characters, of up to four bytes each, for a
+// user; both servers have 64 for a database.
+const (
+	maxName     = 512
+	maxDatabase = 64
+)
 
 // name takes one naming of the server; another that differs is refused.
 func (r *response) name(server string) error {
@@ -99,6 +103,12 @@ func (r *response) name(server string) error {
 func (r *response) settle(domain string) error {
 	if len(r.user) > maxName || len(r.database) > maxName {
 		return errHandshake("")
+	}
+	if !utf8.ValidString(r.user) || !utf8.ValidString(r.database) {
+		return errHandshake(": the names of users and databases have to be in UTF-8")
+	}
+	if utf8.RuneCountInString(r.database) > maxDatabase {
+		return errDatabaseName(r.database)
 	}
 	if i := strings.LastIndexByte(r.user, '@'); i > 0 {
 		suffix := strings.ToLower(r.user[i+1:])
