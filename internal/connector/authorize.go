@@ -111,6 +111,7 @@ type Backend struct {
 	Password az.Secret
 	Database string
 	Admin    bool // the login is an administrator's: Statement may be asked
+	Unproved bool // the server may ask for no password
 }
 
 // TLS is what gateway/pg.BackendTLS takes. Mode is never prefer.
@@ -172,7 +173,7 @@ func (c *Connector) authorize(ctx context.Context, who az.Principal, want Login,
 	if err != nil {
 		return Backend{}, err
 	}
-	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: want.Database, Admin: t.admin()}, nil
+	return Backend{Server: srv.id, Addr: addr, TLS: srv.tls, User: r.name, Password: password, Database: want.Database, Admin: t.admin(), Unproved: srv.unproved}, nil
 }
 
 // mayLogIn decides by the role's mapping and by role assignments: at the

@@ -19,6 +19,8 @@ type served struct {
 	entra bool
 	local *localPlace // the plane runs it, and starts it when it is needed
 	none  bool        // nothing stands behind it
+	// unproved: it may ask for no password.
+	unproved bool
 }
 
 // ofServer reports whether a folded id is that of a server or below one.
@@ -93,6 +95,6 @@ func (f *family) served(row store.Resource) *served {
 	if h.Local != nil {
 		cfg.Mode = sslDisable // a socket of the plane's own
 	}
-	return &served{id: row.ID, fam: f, addr: h.addr(f.kind), tls: cfg, local: h.Local,
+	return &served{id: row.ID, fam: f, addr: h.addr(f.kind), tls: cfg, local: h.Local, unproved: h.Unproved || h.Local != nil,
 		entra: takesTokens(f, b.Properties.AuthConfig, b.Properties.Redis)}
 }

@@ -29,6 +29,7 @@ type redisBackend struct {
 	RootCert string // PEM; empty: the system's
 	User     string
 	Password az.Secret
+	Unproved bool // it may let the owner in by any password
 }
 
 // defaultRedisUser is the user of a client that names none. Source: Redis, ACL.
@@ -72,6 +73,8 @@ func (b *redisBackend) check() error {
 		return bad("properties.hawser.port must be from 1 to 65535.")
 	case b.User == "" || len(b.User) > 128 || strings.ContainsAny(b.User, " \t\r\n\x00"):
 		return bad("The administrator login must be the name of a Redis user.")
+	case strings.ContainsAny(b.Password.Reveal(), "\r\n\x00"):
+		return bad("administratorLoginPassword must have no line breaks: what listens at properties.hawser.host may be no Redis, and read them as its own commands.")
 	case strings.HasPrefix(b.User, redisUserPrefix):
 		return bad("The administrator login must not be a user that the plane made: its name begins with %s.", redisUserPrefix)
 	case len(b.RootCert) > maxRootCert:
@@ -153,7 +156,45 @@ func (e redisTLSError) Unwrap() error { return e.error }
 
 // owner opens a connection as the owner.
 func (b *redisBackend) owner(ctx context.Context) (*redis.Client, error) {
-	return b.connect(ctx, b.addr(), b.Host, b.User, b.Password)
+	return b.ownerAt(ctx, b.addr(), b.Host)
+}
+
+// ownerAt is owner for any node. Each time the server must have asked for the
+// password: its name, or what it says of its cluster, may lead to one that asks
+// nobody, which whoever attached this one could not have reached.
+func (b *redisBackend) ownerAt(ctx context.Context, addr, host string) (*redis.Client, error) {
+	c, err := b.connect(ctx, addr, host, b.User, b.Password)
+	if err != nil || b.Unproved {
+		return c, err
+	}
+	open, err := redisOpenTo(ctx, c, b.User)
+	if err == nil && open {
+		err = trustsThePlane(addr)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func trustsThePlane(addr string) error {
+	return az.Errorf(az.Invalid, "ServerTrustsThePlane", "The Redis server %s takes any password: set requirepass there, or let somebody attach it who may hand out rights on the whole plane.", addr).Because(errNoProof)
+}
+
+// redisOpenTo reports whether a server takes any password of a user.
+func redisOpenTo(ctx context.Context, c *redis.Client, user string) (bool, error) {
+	v, err := c.Do(ctx, "ACL", "GETUSER", user).Slice()
+	if err != nil {
+		return false, redisFault("look at the administrator login", err)
+	}
+	for i := 0; i+1 < len(v); i += 2 {
+		if v[i] == "flags" {
+			flags, _ := v[i+1].([]any)
+			return slices.Contains(flags, any("nopass")), nil
+		}
+	}
+	return true, nil
 }
 
 // eachNode runs fn with a connection of the owner's to the server, and to the
@@ -176,7 +217,7 @@ func (b *redisBackend) eachNode(ctx context.Context, fn func(*redis.Client) erro
 		return err
 	}
 	for _, n := range nodes {
-		c, err := b.connect(ctx, n.addr, n.host, b.User, b.Password)
+		c, err := b.ownerAt(ctx, n.addr, n.host)
 		if err != nil {
 			return err
 		}
@@ -291,7 +332,7 @@ func (b *redisBackend) speaksPlainly(ctx context.Context) bool {
 
 // adopt logs the owner in and finds out whether it can do what is needed: make
 // a user, give it rules, end its sessions and drop it. version is major.minor.
-func (b *redisBackend) adopt(ctx context.Context, proof bool) (version string, err error) {
+func (b *redisBackend) adopt(ctx context.Context) (version string, err error) {
 	c, err := b.pin(ctx)
 	if err != nil {
 		var e *az.Error
@@ -315,7 +356,7 @@ func (b *redisBackend) adopt(ctx context.Context, proof bool) (version string, e
 	if info["role"] == "slave" {
 		return "", az.Errorf(az.Invalid, "ServerIsReplica", "The Redis server %s is a replica: attach the primary.", b.addr())
 	}
-	if proof {
+	if !b.Unproved {
 		if err := b.asksForPassword(ctx); err != nil {
 			return "", err
 		}
@@ -334,7 +375,7 @@ func (b *redisBackend) asksForPassword(ctx context.Context) error {
 		return err
 	}
 	_ = c.Close()
-	return az.Errorf(az.Invalid, "ServerTrustsThePlane", "The Redis server %s takes any password: set requirepass there, or let somebody attach it who may hand out rights on the whole plane.", b.addr()).Because(errNoProof)
+	return trustsThePlane(b.addr())
 }
 
 // tryRules has the server read rules: a user of no use gets them and is

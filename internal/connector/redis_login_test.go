@@ -402,4 +402,15 @@ func TestRedisCluster(t *testing.T) {
 	if err := there.Ping(t.Context()).Err(); err == nil {
 		t.Error("a session at another node outlived its user")
 	}
+
+	// A server may say of any address that it is a node of its cluster.
+	if err := redisAs(t, other, other.User, other.Password).ACLSetUser(t.Context(), "default", "nopass").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.setUser(t.Context(), user, password, []string{"+ping"}); codeOf(err) != "ServerTrustsThePlane" {
+		t.Errorf("a node that asks for no password: %v", err)
+	}
+	if all, err := redisAs(t, other, other.User, other.Password).ACLUsers(t.Context()).Result(); err != nil || len(all) != 1 {
+		t.Errorf("its users are %v, %v", all, err)
+	}
 }

@@ -179,7 +179,7 @@ func TestRedisAdoption(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
 	good := *redisOwner(s)
-	if v, err := good.adopt(t.Context(), true); err != nil || v != "7.0" {
+	if v, err := good.adopt(t.Context()); err != nil || v != "7.0" {
 		t.Fatalf("%q, %v", v, err)
 	}
 	owner := redisAs(t, &good, good.User, good.Password)
@@ -204,14 +204,14 @@ func TestRedisAdoption(t *testing.T) {
 	} {
 		b := good
 		tt.change(&b)
-		if _, err := b.adopt(t.Context(), true); !az.Is(err, az.Invalid) || codeOf(err) != tt.code {
+		if _, err := b.adopt(t.Context()); !az.Is(err, az.Invalid) || codeOf(err) != tt.code {
 			t.Errorf("want %s, got %s: %v", tt.code, codeOf(err), err)
 		}
 	}
 	for addr, mode := range map[string]string{s.Addr: sslRequire, s.Plain: sslDisable} {
 		b := good
 		b.Host, b.Port, b.SSLMode = "127.0.0.1", portOf(t, addr), sslPrefer
-		if _, err := b.adopt(t.Context(), true); err != nil || b.SSLMode != mode {
+		if _, err := b.adopt(t.Context()); err != nil || b.SSLMode != mode {
 			t.Errorf("%s is reached by %s: %v", addr, b.SSLMode, err)
 		}
 	}

@@ -21,6 +21,8 @@ type redisPlace struct {
 	Port          int    `json:"port,omitempty"`
 	SSLMode       string `json:"sslMode,omitempty"`
 	CACertificate string `json:"caCertificate,omitempty"` // PEM
+	// Unproved: as realServer's.
+	Unproved bool `json:"unproved,omitempty"`
 }
 
 const (
@@ -77,7 +79,7 @@ func (p *redisProperties) takeOwner(r *arm.Resource[redisProperties]) (given boo
 		}
 	}
 	p.Login = orText(p.Login, defaultRedisUser)
-	h.SSLMode = orText(h.SSLMode, sslPrefer)
+	h.SSLMode, h.Unproved = orText(h.SSLMode, sslPrefer), false
 	if h.Port == 0 {
 		h.Port = redisPlain
 	}
@@ -138,23 +140,24 @@ func (c *Connector) adoptRedis(ctx context.Context, call *arm.Call, r, old *arm.
 	if old != nil && old.Properties.Hawser != nil {
 		before := redisBackendOf(old)
 		if b.same(before) {
-			p.Version = old.Properties.Version
+			p.Version, p.Hawser.Unproved = old.Properties.Version, before.Unproved
 			return nil // a change of something else must work while the server is away
 		}
 		if !again {
 			return az.Errorf(az.Invalid, "PasswordNeeded", "Give administratorLoginPassword again to change where the server is or how it is reached: a password that is kept here is not sent to another server.")
 		}
 	}
-	version, err := b.adopt(ctx, true)
+	version, err := b.adopt(ctx)
 	if errors.Is(err, errNoProof) { // see adoptAs
 		if err = call.Check(ctx, actionGive, az.Root); err == nil {
-			version, err = b.adopt(ctx, false)
+			b.Unproved = true
+			version, err = b.adopt(ctx)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	p.Version, p.Hawser.SSLMode = version, b.SSLMode
+	p.Version, p.Hawser.SSLMode, p.Hawser.Unproved = version, b.SSLMode, b.Unproved
 	return nil
 }
 
@@ -166,7 +169,7 @@ func (b *redisBackend) same(o *redisBackend) bool {
 
 func redisBackendOf(r *arm.Resource[redisProperties]) *redisBackend {
 	h := r.Properties.Hawser
-	return &redisBackend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate, User: orText(r.Properties.Login, defaultRedisUser), Password: r.Secrets[ownerSecret]}
+	return &redisBackend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate, User: orText(r.Properties.Login, defaultRedisUser), Password: r.Secrets[ownerSecret], Unproved: h.Unproved}
 }
 
 // redisServer reads a cache with its owner's credential.

@@ -60,6 +60,9 @@ type realServer struct {
 	Database      string `json:"database,omitempty"`      // where the owner logs in
 	Version       string `json:"version,omitempty"`       // what it is: found out, not said
 	Encrypt       string `json:"encrypt,omitempty"`       // SQL Server: strict, or nothing
+	// Unproved: it lets the plane in without a password, which somebody with the
+	// right to everything knew when it was adopted. No body says it.
+	Unproved bool `json:"unproved,omitempty"`
 	// Local: the plane runs it; nothing else is said then.
 	Local *localPlace `json:"local,omitempty"`
 }
@@ -134,6 +137,7 @@ func (c *Connector) checkAdopted(ctx context.Context, call *arm.Call, r, old *ar
 		return err
 	}
 	if old != nil && old.Properties.Hawser != nil && b.same(backendOf(old)) {
+		p.Hawser.Unproved = old.Properties.Hawser.Unproved
 		return nil // a change of something else must work while the server is away
 	}
 	if old != nil && !again {
@@ -143,7 +147,7 @@ func (c *Connector) checkAdopted(ctx context.Context, call *arm.Call, r, old *ar
 	if err != nil {
 		return err
 	}
-	p.Version, p.Hawser.SSLMode = version, b.SSLMode
+	p.Version, p.Hawser.SSLMode, p.Hawser.Unproved = version, b.SSLMode, !b.proof
 	return nil
 }
 
@@ -154,17 +158,17 @@ var actionGive = guard.Control("Microsoft.Authorization/roleAssignments/write")
 // adoptAs adopts a server for a caller. One that lets the plane in without a
 // password does so because of where it runs or as whom (trust, peer): through
 // the plane a caller could reach what he has no password for, such as the
-// database behind the plane. That needs the right to everything.
+// database behind the plane. That needs the right to everything. Later logins
+// are held to what was found: the server's name may lead to another by then.
 func (c *Connector) adoptAs(ctx context.Context, call *arm.Call, b *backend) (version string, err error) {
-	proved := *b
-	proved.proof = true
-	if version, err = proved.adopt(ctx); !errors.Is(err, errNoProof) {
-		b.SSLMode = proved.SSLMode
+	mode := b.SSLMode
+	if version, err = b.adopt(ctx); !errors.Is(err, errNoProof) {
 		return version, err
 	}
 	if err := call.Check(ctx, actionGive, az.Root); err != nil {
 		return "", err
 	}
+	b.SSLMode, b.proof = mode, false
 	return b.adopt(ctx)
 }
 
@@ -260,8 +264,9 @@ func (h *realServer) takeParameter(f *family, name, value string) error {
 	return nil
 }
 
-// complete fills in what nobody said.
+// complete fills in what nobody said, and drops what nobody may say.
 func (h *realServer) complete(f *family) {
+	h.Unproved = false
 	if h.Port == 0 {
 		h.Port = f.port
 	}
@@ -294,7 +299,7 @@ func (c *Connector) checkAuthConfig(p *serverProperties) error {
 func backendOf(r *arm.Resource[serverProperties]) *backend {
 	h := r.Properties.Hawser
 	return &backend{Host: h.Host, Port: h.Port, SSLMode: h.SSLMode, RootCert: h.CACertificate, Database: h.Database,
-		Owner: r.Properties.AdministratorLogin, Password: r.Secrets[passwordSecret]}
+		Owner: r.Properties.AdministratorLogin, Password: r.Secrets[passwordSecret], proof: !h.Unproved}
 }
 
 // same reports whether two lead to the same server as the same owner.

@@ -56,6 +56,9 @@ type Grant struct {
 	User     string      // the backend's role
 	Password az.Secret
 	Database string
+	// Unproved: the backend may let the role in without asking for the password.
+	// Else one that does is another server than the one that was registered.
+	Unproved bool
 	// Statement is asked about the plain queries of an administrator's session
 	// that call the plane, and gives the query to be run in such a one's place.
 	// Nil for everybody else: then no statement is looked at.

@@ -177,7 +177,7 @@ func (s *Server) authorizer(o opening) gateway.Authorize {
 		if conf != nil && b.TLS.Strict {
 			conf.NextProtos = []string{"tds/8.0"}
 		}
-		g := gateway.Grant{Server: b.Server, Addr: b.Addr, TLS: conf, User: b.User, Password: b.Password, Database: b.Database,
+		g := gateway.Grant{Server: b.Server, Addr: b.Addr, TLS: conf, User: b.User, Password: b.Password, Database: b.Database, Unproved: b.Unproved,
 			Record: func(ctx context.Context, e gateway.Event) { s.recordSession(ctx, o.login, b.Server, e) }}
 		if b.Admin {
 			g.Statement = func(ctx context.Context, sql string) (string, bool) {

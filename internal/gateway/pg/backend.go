@@ -95,7 +95,10 @@ func (g *Gateway) connect(ctx context.Context, grant gateway.Grant, s *startup) 
 	c.User, c.Password, c.Database = grant.User, grant.Password.Reveal(), grant.Database
 	c.TLSConfig, c.RuntimeParams = grant.TLS, s.params
 	c.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return gateway.Dial(ctx, grant.Addr) }
-	c.RequireAuth = "scram-sha-256,md5,none"
+	c.RequireAuth = "scram-sha-256,md5"
+	if grant.Unproved {
+		c.RequireAuth += ",none"
+	}
 	if grant.TLS != nil {
 		c.RequireAuth += ",password" // never in clear over a plain connection
 	}
