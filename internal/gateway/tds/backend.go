@@ -5,14 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
@@ -186,7 +184,8 @@ func logIn(raw net.Conn, p place, l *login, grant gateway.Grant) (*backend, erro
 	if !fits(asks.server) {
 		asks.server = ""
 	}
-	if _, err := conn.Write(appendMessage(nil, typeLogin, 0, 0, firstPacket, asks.encode())); err != nil {
+	out := newLane(&backend{conn: conn})
+	if _, err := out.Write(appendMessage(nil, typeLogin, 0, 0, firstPacket, asks.encode())); err != nil {
 		return nil, err
 	}
 	answer, spid, err := readMessage(conn, typeReply, maxGreeting)
@@ -336,87 +335,3 @@ func (b *backend) alive() bool {
 
 // Close drops the connection; the protocol has no goodbye.
 func (b *backend) Close() { _ = gateway.Bottom(b.conn).Close() }
-
-// lane is the way to a backend in a session: it knows whether a message is
-// under way, so that an attention never falls into one.
-type lane struct {
-	net.Conn
-
-	next bool // whether what is written next ends a message; the client's goroutine only
-
-	mu       sync.Mutex
-	border   bool
-	attended bool
-}
-
-// NetConn returns what is below, for those who need the socket.
-func (l *lane) NetConn() net.Conn { return l.Conn }
-
-// CloseWrite passes a half-close on.
-func (l *lane) CloseWrite() error {
-	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
-		return c.CloseWrite()
-	}
-	return net.ErrClosed
-}
-
-func (l *lane) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.attended { // the session was ended: nothing begins behind that
-		return 0, net.ErrClosed
-	}
-	l.border = false
-	n, err := l.Conn.Write(p)
-	l.border = err == nil && l.next
-	return n, err
-}
-
-// attend sends one attention, if it can be sent, and reports whether one was.
-func (l *lane) attend() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.attended || !l.border {
-		return l.attended
-	}
-	_ = l.Conn.SetWriteDeadline(time.Now().Add(attemptWait))
-	_, err := l.Conn.Write(appendMessage(nil, typeAttention, 0, 0, firstPacket, nil))
-	l.attended = err == nil
-	return l.attended
-}
-
-// acknowledged waits for the answer to an attention: the last message that
-// the backend sends ends with a DONE that says so.
-func (l *lane) acknowledged(w *walker) bool {
-	_ = l.Conn.SetReadDeadline(time.Now().Add(stubbornWait))
-	buf := make([]byte, 16<<10)
-	var tail []byte
-	for {
-		n, err := l.Conn.Read(buf)
-		tail = append(tail, buf[:n]...)
-		tail = tail[max(0, len(tail)-doneSize):]
-		for at := 0; ; {
-			_, start, ok, werr := w.next(buf[:n], at)
-			if werr != nil {
-				return false
-			}
-			if at = start; !ok {
-				break
-			}
-		}
-		if w.atBorder() && isAttentionDone(tail) {
-			return true
-		}
-		if err != nil {
-			return errors.Is(err, io.EOF) // it has hung up: nothing goes on for nobody
-		}
-	}
-}
-
-const doneSize = 13
-
-// isAttentionDone reports whether a message's last bytes are a DONE with
-// DONE_ATTN.
-func isAttentionDone(b []byte) bool {
-	return len(b) == doneSize && b[0] == tokenDone && b[1]&doneAttention != 0
-}

@@ -266,6 +266,47 @@ func walked(b []byte, size int, mars bool) (ends []int, ok bool) {
 	return []int{int(s.down.skip), int(s.down.have)}, true
 }
 
+// pieces notes what is written to it at once.
+type pieces struct {
+	net.Conn
+	all [][]byte
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.all = append(p.all, bytes.Clone(b))
+	return len(b), nil
+}
+
+// TestPacketByPacket: under TLS each packet or frame is written by itself,
+// however it came, and no part of one.
+func TestPacketByPacket(t *testing.T) {
+	for _, mars := range []bool{false, true} {
+		want := [][]byte{}
+		for _, n := range []int{0, 1, 5000, 0, 30000, 7} {
+			b := appendMessage(nil, typeBatch, 0, 0, maxPacket, make([]byte, n))
+			if mars {
+				h := binary.LittleEndian.AppendUint32([]byte{smpID, smpData, 0, 0}, uint32(smpHeader+len(b)))
+				b = append(append(h, make([]byte, 8)...), b...)
+			}
+			want = append(want, b)
+		}
+		in := append(bytes.Join(want, nil), want[2][:9]...)
+		for _, size := range []int{1, 3, 7, 4096, len(in)} {
+			out := &pieces{}
+			l := &lane{Conn: out, apart: true, mars: mars}
+			for at := 0; at < len(in); at += size {
+				b := in[at:min(at+size, len(in))]
+				if n, err := l.Write(b); n != len(b) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			if !cmp.Equal(out.all, want) {
+				t.Errorf("MARS %t, by %d: %d writes", mars, size, len(out.all))
+			}
+		}
+	}
+}
+
 // readerConn is a connection that only reads.
 type readerConn struct {
 	net.Conn

@@ -41,7 +41,7 @@ type session struct {
 const maxAttentions = 16
 
 func newSession(g *Gateway, l *login, grant gateway.Grant, b *backend) *session {
-	s := &session{g: g, b: b, lane: &lane{Conn: b.conn, border: !b.mars}, up: walker{mars: b.mars, within: b.mars}, down: walker{mars: b.mars}}
+	s := &session{g: g, b: b, lane: newLane(b), up: walker{mars: b.mars, within: b.mars}, down: walker{mars: b.mars}}
 	s.pump = gateway.Pump{Client: scribed(l.conn, grant, b), Backend: s.lane, Hooks: gateway.Hooks{
 		FromClient: s.fromClient, FromBackend: s.fromBackend, AtEnd: s.atEnd, LastWords: s.lastWords, Interrupt: s.interrupt, Finished: s.finished}}
 	return s

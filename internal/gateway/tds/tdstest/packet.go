@@ -45,6 +45,30 @@ type message struct {
 	data   []byte
 }
 
+// records reads from TLS and holds a client to one packet in each record:
+// servers have been known to read no other.
+type records struct {
+	net.Conn
+	buf  [1 << 14]byte // the largest record: RFC 8446, 5.1
+	rest []byte
+}
+
+func (r *records) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		n, err := r.Conn.Read(r.buf[:]) // crypto/tls gives one record at a time
+		if err != nil {
+			return 0, err
+		}
+		if n < headerSize || int(binary.BigEndian.Uint16(r.buf[2:])) != n {
+			return 0, violation("a TLS record of %d bytes is not one packet", n)
+		}
+		r.rest = r.buf[:n]
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
 // readMessage reads a message and holds it to the protocol.
 func readMessage(r io.Reader, packet int) (m message, err error) {
 	for first := true; ; first = false {

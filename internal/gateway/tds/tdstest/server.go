@@ -318,7 +318,7 @@ func (s *Server) serve(raw net.Conn) error {
 	if err := w.finish(); err != nil {
 		return err
 	}
-	return s.session(raw, t, false)
+	return s.session(raw, &records{Conn: t}, false)
 }
 
 // serveStrict is TDS 8: TLS before the first packet.
@@ -340,7 +340,7 @@ func (s *Server) serveStrict(raw net.Conn, in *bufio.Reader) error {
 	if err != nil || p == nil {
 		return err
 	}
-	return s.session(raw, t, true)
+	return s.session(raw, &records{Conn: t}, true)
 }
 
 // answerPrelogin returns nil where there is nothing to go on with.
