@@ -161,6 +161,9 @@ func listenUnix(dir, connection string, k Kind) (net.Listener, string, error) {
 	path := dir + string(os.PathSeparator) + file
 	_ = os.Remove(path) // left by a door of the same name that is closing
 	l, err := net.Listen("unix", path)
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // the path may be a later door's by then; the directory goes at the end
+	}
 	return l, path, err
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/hawser/hawser/internal/az"
@@ -84,10 +86,21 @@ type Door struct {
 	cfg      Config
 	protocol protocol
 	tls      *tls.Config
+
+	strangers chan struct{} // room for those who are being told that they may not be here
+	entering  atomic.Int64  // programs between the port and their session
+	came      atomic.Int64  // programs so far
 }
 
 // How long a door tries for a server, of the gate's 30 s for a whole login.
 const reachWait = 15 * time.Second
+
+// Strangers are told in the protocol's words, which may take them having said
+// something. They must not fill the places of those who may be here.
+const (
+	maxStrangers = 32
+	strangerWait = 2 * time.Second
+)
 
 // New makes a door. Serve runs it, Shutdown ends it.
 func New(c Config) (*Door, error) {
@@ -99,7 +112,7 @@ func New(c Config) (*Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Door{Gate: gate, cfg: c, protocol: p,
+	return &Door{Gate: gate, cfg: c, protocol: p, strangers: make(chan struct{}, maxStrangers),
 		tls: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.Host, RootCAs: c.Roots, ClientSessionCache: tls.NewLRUClientSessionCache(8)}}, nil
 }
 
@@ -108,7 +121,23 @@ func (d *Door) Serve(l net.Listener) error { return d.Gate.Serve(l, d.accept) }
 
 // accept is one connection from its first byte to its session's start.
 func (d *Door) accept(ctx context.Context, c net.Conn) {
-	pump, err := d.protocol.connect(d, ctx, c, d.admit(c))
+	stranger := d.admit(c)
+	if stranger != nil {
+		select {
+		case d.strangers <- struct{}{}:
+			defer func() { <-d.strangers }()
+		default:
+			d.Refused("refused")
+			_ = c.Close()
+			return
+		}
+		_ = c.SetDeadline(time.Now().Add(strangerWait))
+	} else {
+		d.came.Add(1)
+		d.entering.Add(1)
+		defer d.entering.Add(-1)
+	}
+	pump, err := d.protocol.connect(d, ctx, c, stranger)
 	if err != nil {
 		d.Refused("refused")
 		level := slog.LevelWarn
@@ -239,6 +268,22 @@ func (d *Door) user(token az.Secret) (string, error) {
 		return "", &refusal{text: "nobody said which role to log in as: start hawser proxy with --user", cause: err}
 	}
 	return c.user(), nil
+}
+
+// errRepeats is why a server's own words about a login are passed on to nobody.
+var errRepeats = errors.New("what it says of the login holds the token")
+
+// repeats reports whether a server's words hold the token or its beginning, in
+// one byte or two for a character.
+func repeats(words []byte, token az.Secret) bool {
+	text := token.Reveal()
+	text = text[:min(len(text), 16)]
+	return text != "" && (bytes.Contains(words, []byte(text)) || bytes.Contains(words, utf16LE(text)))
+}
+
+// refusedTelling is the refusal in place of such words.
+func (d *Door) refusedTelling() error {
+	return &refusal{text: d.cfg.Name + " refused the login", cause: errRepeats}
 }
 
 // strangerText is what a process is told that may not use a door.

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,7 +36,8 @@ func (s *standing) startHealth() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve health at %s: %w", s.Health, err)
 	}
-	server := &http.Server{Handler: s.healthRoutes(), ReadHeaderTimeout: healthWait, ReadTimeout: healthWait, WriteTimeout: 2 * healthWait, MaxHeaderBytes: healthHeader}
+	server := &http.Server{Handler: s.healthRoutes(), ReadHeaderTimeout: healthWait, ReadTimeout: healthWait, WriteTimeout: 2 * healthWait, MaxHeaderBytes: healthHeader,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, socketKey{}, c) }}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(l) }() // ends with stop
 	s.Log.Info("health", "address", l.Addr().String())
@@ -58,9 +61,40 @@ func (s *standing) healthRoutes() http.Handler {
 	})
 	if s.QuitPath {
 		once := sync.OnceFunc(func() { close(s.quit) })
-		mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) { say(w, true, ""); once() })
+		mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, r *http.Request) {
+			if err := s.mayQuit(r); err != nil {
+				s.Log.Warn("refused to end", "from", r.RemoteAddr, "reason", err)
+				http.Error(w, "forbidden", http.StatusForbidden)
+				return
+			}
+			say(w, true, "")
+			once()
+		})
 	}
 	return mux
+}
+
+// socketKey marks a request's connection in its context.
+type socketKey struct{}
+
+// mayQuit refuses those who may not end this: web pages, by whatever name of a
+// host they come, and programs of other users.
+func (s *standing) mayQuit(r *http.Request) error {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
+		return errors.New("a web page asks for it")
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return errors.New("it is asked for by another name than this machine's own")
+	}
+	c, _ := r.Context().Value(socketKey{}).(net.Conn)
+	if admit := s.admit(); admit != nil {
+		return admit(c)
+	}
+	return nil
 }
 
 func say(w http.ResponseWriter, ok bool, why string) {

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,8 +24,11 @@ func listenMode(path string, mask int) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen at %q: --unix is an absolute path", path)
 	}
 	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
-		if c, err := net.Dial("unix", path); err == nil {
+		c, err := net.Dial("unix", path)
+		if err == nil {
 			_ = c.Close()
+		}
+		if !errors.Is(err, unix.ECONNREFUSED) {
 			return nil, fmt.Errorf("cannot listen at %s: somebody does already", path)
 		}
 		_ = os.Remove(path) // left by one that did not end well

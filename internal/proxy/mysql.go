@@ -117,6 +117,9 @@ func (d *Door) mysqlLogin(ctx context.Context, app, server *mysqlStream, raw net
 		if err != nil {
 			return nil, d.lost(err)
 		}
+		if repeats(m, token) {
+			return nil, d.refusedTelling()
+		}
 		switch {
 		case len(m) > 0 && m[0] == mysqlOK:
 			return t, app.write(m)

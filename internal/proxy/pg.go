@@ -234,6 +234,9 @@ func (d *Door) pgAuthenticate(b io.ReadWriter, token az.Secret) (greeting []byte
 		if err != nil {
 			return nil, d.lost(err)
 		}
+		if repeats(m, token) {
+			return nil, d.refusedTelling()
+		}
 		switch m[0] {
 		case 'E':
 			return append(greeting, m...), &refusal{text: d.cfg.Name + " refused the login", cause: errors.New(pgErrorText(m))}

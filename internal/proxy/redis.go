@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 )
 
@@ -106,6 +107,9 @@ func (d *Door) redisTell(c io.ReadWriter, command ...string) error {
 	line, err := redisLine(c)
 	if err != nil {
 		return d.lost(err)
+	}
+	if command[0] == "AUTH" && repeats([]byte(line), az.NewSecret(command[len(command)-1])) {
+		return d.refusedTelling()
 	}
 	if line[0] == '-' {
 		return &refusal{text: d.cfg.Name + " refused the login: " + line[1:], cause: errors.New(command[0])}

@@ -19,6 +19,10 @@ const (
 	respMaxReplies = 1 << 32   // elements of one reply
 )
 
+// errHTTP ends a connection that speaks HTTP, as Redis does: a browser of this
+// user's may connect, and the page in it says what comes after the headers.
+var errHTTP = errors.New("the bytes are a request of HTTP")
+
 var errResp = errors.New("the bytes are no Redis commands")
 
 // commands follows the borders of a program's commands.
@@ -156,7 +160,11 @@ func nextInline(b []byte) (int, string, []string, error) {
 	if len(args) == 0 {
 		return len(line) + 1, "", nil, nil
 	}
-	return len(line) + 1, strings.ToUpper(strings.Trim(args[0], `"'`)), args, nil
+	name := strings.ToUpper(strings.Trim(args[0], `"'`))
+	if name == "POST" || name == "HOST:" {
+		return 0, "", nil, errHTTP
+	}
+	return len(line) + 1, name, args, nil
 }
 
 // respLength reads a line of a mark and a number. size is 0 if the line is not

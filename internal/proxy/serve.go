@@ -206,7 +206,7 @@ func (s *standing) admit() func(net.Conn) error {
 func (s *standing) wait(ctx context.Context, lost <-chan error) error {
 	tick := time.NewTicker(idleLook)
 	defer tick.Stop()
-	busy := s.Clock()
+	busy, came := s.Clock(), int64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -217,8 +217,8 @@ func (s *standing) wait(ctx context.Context, lost <-chan error) error {
 			return nil
 		case <-tick.C:
 		}
-		if s.sessions() > 0 {
-			busy = s.Clock()
+		if now := s.came(); now != came || s.inside() > 0 { // also those that left between two looks
+			busy, came = s.Clock(), now
 		}
 		if s.Idle > 0 && s.Clock().Sub(busy) >= s.Idle {
 			s.Log.Info("nobody was connected for long enough: ending", "idle", s.Idle)
@@ -234,13 +234,30 @@ func (s *standing) sessions() (n int) {
 	return n
 }
 
+// inside is how many programs there are, those that log in with them.
+func (s *standing) inside() int {
+	n := s.sessions()
+	for _, o := range s.doors {
+		n += int(o.entering.Load())
+	}
+	return n
+}
+
+// came is how many programs there were so far.
+func (s *standing) came() (n int64) {
+	for _, o := range s.doors {
+		n += o.Door.came.Load()
+	}
+	return n
+}
+
 // drain lets no more programs in and gives those that are there some time.
 func (s *standing) drain() {
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
 	s.ended.Wait()
-	for deadline := s.Clock().Add(s.Drain); s.sessions() > 0 && s.Clock().Before(deadline); {
+	for deadline := s.Clock().Add(s.Drain); s.inside() > 0 && s.Clock().Before(deadline); {
 		time.Sleep(idleLook / 5)
 	}
 }

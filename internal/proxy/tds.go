@@ -138,6 +138,10 @@ func (d *Door) tdsLogin(ctx context.Context, app, server *tdsStream, b net.Conn,
 			_ = b.Close()
 			return nil, app.say(err)
 		}
+		if repeats(m, token) {
+			_ = b.Close()
+			return nil, app.say(d.refusedTelling())
+		}
 		answer, err := readLoginAnswer(m, login.features != nil)
 		if err != nil {
 			_ = b.Close()

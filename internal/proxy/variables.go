@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -69,7 +70,8 @@ func (o *opened) usual() run.Variables {
 		v := run.Variables{Set: map[string]string{"REDIS_URL": o.url()}, Unless: []string{"REDIS_URL", "REDIS_HOST", "REDIS_PORT"},
 			Drop: []string{"REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDISCLI_AUTH"}}
 		if o.addr == "" {
-			v.Set["REDIS_URL"] = "unix://" + o.socket + "?db=" + o.conn.up.Database
+			u := url.URL{Scheme: "unix", Path: o.socket, RawQuery: url.Values{"db": {o.conn.up.Database}}.Encode()}
+			v.Set["REDIS_URL"] = u.String()
 			return v
 		}
 		v.Set["REDIS_HOST"], v.Set["REDIS_PORT"] = host, port
