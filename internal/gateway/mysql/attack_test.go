@@ -259,3 +259,24 @@ func TestAllRolesOfALogin(t *testing.T) {
 		t.Error("the server was not asked")
 	}
 }
+
+// TestPreparedXA: a connection that MariaDB's reset does not make good, for a
+// transaction that was prepared on it, is not given to the next session.
+func TestPreparedXA(t *testing.T) {
+	d := open(t)
+	d.target.Exec(t, "CREATE OR REPLACE TABLE appdb.xa (v TEXT) ENGINE=InnoDB")
+	d.visit(func(c *sql.Conn) {
+		for _, sql := range []string{"XA START 'left'", "INSERT INTO xa VALUES ('prepared')", "XA END 'left'", "XA PREPARE 'left'"} {
+			exec(t, c, sql)
+		}
+	})
+	eventually(t, "the connection is kept or ended", func() bool { return d.Waiting() == 1 || len(d.threads(t)) == 0 })
+	d.visit(func(c *sql.Conn) {
+		exec(t, c, "INSERT INTO xa VALUES ('of the next')")
+		exec(t, c, "XA ROLLBACK 'left'") // it is another's to finish, as after any lost connection
+		if got := ask(t, c, "SELECT GROUP_CONCAT(v) FROM xa"); got != "of the next" {
+			t.Error(got)
+		}
+		exec(t, c, "DROP TABLE xa")
+	})
+}

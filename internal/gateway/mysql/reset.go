@@ -15,6 +15,11 @@ func (b *backend) reset() error {
 	if err := b.conn.SetDeadline(time.Now().Add(resetWait)); err != nil {
 		return err
 	}
+	// MariaDB leaves an XA transaction that was prepared on a connection that it
+	// resets, which then writes nothing more. There is an error here before.
+	if _, err := b.simple(comQuery, "ROLLBACK AND NO CHAIN NO RELEASE"); err != nil {
+		return err
+	}
 	status, err := b.simple(comResetConnection, "")
 	if err != nil {
 		return err
