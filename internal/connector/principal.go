@@ -223,7 +223,7 @@ func (p *principalProperties) leftOver() bool { return p.Status == roleRemoving 
 
 func (c *Connector) newPassword(r *arm.Resource[principalProperties]) {
 	if r.Secrets[passwordSecret].IsZero() {
-		r.Secrets = map[string]az.Secret{passwordSecret: newPassword()}
+		r.Secrets = map[string]az.Secret{passwordSecret: passwordFor(r.Properties.RoleName)}
 		r.Properties.Rotated = az.MicrosOf(c.cfg.Clock())
 	}
 }

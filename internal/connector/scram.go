@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hawser/hawser/internal/az"
 )
@@ -32,6 +34,26 @@ func newPassword() az.Secret {
 	// The end satisfies policies that want letters of each kind, a digit and a
 	// sign. Source: SQL Server, "Password Policy"; MySQL, validate_password.
 	return az.NewSecret(base64.RawURLEncoding.EncodeToString(b[:]) + ".Aa1")
+}
+
+// passwordTries bounds the search of one: of 64 signs a name of three comes up
+// in one password of 800.
+const passwordTries = 100
+
+// passwordFor is newPassword for a role. Servers with a policy refuse one that
+// holds the role's name, or a part of three signs or more.
+// Source: SQL Server, "Password Policy"; Windows, "Password must meet
+// complexity requirements".
+func passwordFor(role string) (password az.Secret) {
+	parts := strings.FieldsFunc(strings.ToLower(role), func(r rune) bool { return strings.ContainsRune(",.-_# \t@", r) })
+	for range passwordTries {
+		password = newPassword()
+		lower := strings.ToLower(password.Reveal())
+		if !slices.ContainsFunc(parts, func(p string) bool { return len(p) >= 3 && strings.Contains(lower, p) }) {
+			break
+		}
+	}
+	return password
 }
 
 // scramVerifier makes what PostgreSQL keeps in pg_authid, so that the password

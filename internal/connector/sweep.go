@@ -248,7 +248,7 @@ func (c *Connector) rotate(ctx context.Context, id az.ID) error {
 		return err
 	}
 	if p.Secrets[nextSecret].IsZero() {
-		p.Secrets[nextSecret], p.Properties.Rotating = newPassword(), true
+		p.Secrets[nextSecret], p.Properties.Rotating = passwordFor(p.Properties.RoleName), true
 		if err := c.save(ctx, p); err != nil {
 			return err
 		}
