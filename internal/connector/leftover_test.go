@@ -89,3 +89,28 @@ func TestLoweredRoleIsNotUsed(t *testing.T) {
 		open.attempts(t, false, "SELECT 1") // ended
 	})
 }
+
+// TestMovedServerKeepsItsDatabases: what a resource made at one server it does
+// not drop at another that has taken its place.
+func TestMovedServerKeepsItsDatabases(t *testing.T) {
+	onePlane(t, func(t *testing.T, r *rig) {
+		p := newMariaPlane(t, r, dbtest.MariaDB(t))
+		name := "moved_" + p.m.db
+		p.m.s.Exec(t, fmt.Sprintf("GRANT ALL ON `%s`.* TO %s@'%%' WITH GRANT OPTION", mysqlPattern(name), p.m.Owner))
+		r.must(boss, "PUT", p.server+"/databases/"+name, `{"properties":{}}`)
+		p.m.Host = "localhost" // another place, as far as the plane can tell
+		r.must(boss, "PUT", p.server, p.body(p.m.Owner, p.m.Password.Reveal(), "require", ""))
+		r.must(boss, "DELETE", p.server+"/databases/"+name, "")
+		if err := p.m.has(t.Context(), name); err != nil {
+			t.Error(err)
+		}
+
+		q := r.withSQL("sql1")
+		r.must(boss, "PUT", q.server+"/databases/moved", `{"location":"local","properties":{}}`)
+		r.must(boss, "PUT", q.server, q.body("127.0.0.1"))
+		r.must(boss, "DELETE", q.server+"/databases/moved", "")
+		if !q.c.HasDatabase("moved") {
+			t.Error("a database of another server was dropped")
+		}
+	})
+}

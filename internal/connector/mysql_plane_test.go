@@ -410,7 +410,7 @@ func TestMySQLDatabasesAreMadeAndDropped(t *testing.T) {
 		r.refused(boss, "PUT", p.server+"/databases/"+made+"3", `{"properties":{"charset":"utf8mb4","collation":"latin1_bin"}}`, 400, "InvalidParameterValue")
 		r.refused(boss, "PUT", p.server+"/databases/"+made+"3", `{"properties":{"charset":"utf8mb4; DROP DATABASE x"}}`, 400, "InvalidParameterValue")
 		r.refused(boss, "PUT", p.server+"/databases/mysql", `{"properties":{}}`, 400, "InvalidDatabaseName")
-		r.must(boss, "PUT", p.server+"/databases/"+p.m.db, `{"properties":{"hawserMade":true}}`)
+		r.must(boss, "PUT", p.server+"/databases/"+p.m.db, fmt.Sprintf(`{"properties":{"hawserMade":%q}}`, p.m.addr(MySQL)))
 		r.must(boss, "DELETE", p.server+"/databases/"+p.m.db, "")
 		if there(p.m.db) == "" {
 			t.Error("a database that was there before was dropped")

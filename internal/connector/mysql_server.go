@@ -202,7 +202,8 @@ func (m *mysqlConn) mayEnd(ctx context.Context) error {
 
 // mysqlDatabaseType are the databases of a server. With a real one behind it, a
 // PUT makes the database if it is not there, and a DELETE drops it if that PUT
-// made it: what was there before is not the plane's to drop.
+// made it, at the same place: what was there before, or is where the server is
+// now, is not the plane's to drop.
 func (c *Connector) mysqlDatabaseType() *arm.Type[mysqlDatabaseProperties] {
 	return arm.Define(MySQLServerType+"/databases", mysqlVersions, arm.Hooks[mysqlDatabaseProperties]{
 		NoState: true, Check: c.checkMySQLDatabase, Deleting: c.deletingMySQLDatabase,
@@ -217,7 +218,7 @@ func (c *Connector) mysqlDatabaseType() *arm.Type[mysqlDatabaseProperties] {
 // mysqlDatabaseProperties is a database.
 type mysqlDatabaseProperties struct {
 	databaseProperties
-	Made bool `json:"hawserMade,omitempty"` // by this resource
+	Made string `json:"hawserMade,omitempty"` // by this resource: where
 }
 
 func (c *Connector) checkMySQLDatabase(ctx context.Context, _ *arm.Call, r, old *arm.Resource[mysqlDatabaseProperties]) error {
@@ -230,7 +231,9 @@ func (c *Connector) checkMySQLDatabase(ctx context.Context, _ *arm.Call, r, old 
 	if !isWord(p.Charset) || !isWord(p.Collation) {
 		return az.Errorf(az.Invalid, "InvalidParameterValue", "charset and collation must be names such as utf8mb4 and utf8mb4_0900_ai_ci.")
 	}
-	p.Made = old != nil && old.Properties.Made
+	if p.Made = ""; old != nil {
+		p.Made = old.Properties.Made
+	}
 	b, err := c.mysqlBackend(ctx, r.ID.Parent())
 	if code, _ := wordsOf(err); code == "ServerHasNoBackend" {
 		return nil
@@ -247,7 +250,7 @@ func (c *Connector) checkMySQLDatabase(ctx context.Context, _ *arm.Call, r, old 
 	if err != nil || there {
 		return err
 	}
-	p.Made = true
+	p.Made = b.addr(MySQL)
 	return m.createDatabase(ctx, name, p.Charset, p.Collation)
 }
 
@@ -290,11 +293,11 @@ func isWord(s string) bool {
 // deletingMySQLDatabase drops a database that its resource made. One that goes
 // with its server stays: forgetting a server drops no data.
 func (c *Connector) deletingMySQLDatabase(ctx context.Context, call *arm.Call, r *arm.Resource[mysqlDatabaseProperties]) error {
-	if !r.Properties.Made || !call.Direct() {
+	if r.Properties.Made == "" || !call.Direct() {
 		return nil
 	}
 	b, err := c.mysqlBackend(ctx, r.ID.Parent())
-	if err != nil {
+	if err != nil || r.Properties.Made != b.addr(MySQL) {
 		return err
 	}
 	m, err := b.connect(ctx, "")

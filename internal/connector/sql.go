@@ -248,7 +248,7 @@ type sqlDatabaseProperties struct {
 	Backup        string `json:"requestedBackupStorageRedundancy,omitempty"`
 	CreateMode    string `json:"createMode,omitempty"`
 	Database      string `json:"databaseId,omitempty"`
-	Made          bool   `json:"hawserMade,omitempty"` // at the real server, by this resource
+	Made          string `json:"hawserMade,omitempty"` // by this resource: at which real server
 }
 
 // What a database has if nobody says otherwise.
@@ -294,11 +294,11 @@ func (c *Connector) checkSQLDatabase(ctx context.Context, _ *arm.Call, r, old *a
 	if p.MaxSize == 0 {
 		p.MaxSize = sqlMaxSize
 	}
-	if p.Database, p.Made = az.NewGUID(), false; old != nil {
+	if p.Database, p.Made = az.NewGUID(), ""; old != nil {
 		p.Database, p.Made = old.Properties.Database, old.Properties.Made
 	}
 	made, err := c.makeSQLDatabase(ctx, r)
-	p.Made = p.Made || made
+	p.Made = orText(made, p.Made)
 	return err
 }
 
@@ -329,7 +329,7 @@ func sqlSKU(given json.RawMessage) json.RawMessage {
 
 func viewSQLDatabase(_ context.Context, _ *arm.Call, r *arm.Resource[sqlDatabaseProperties]) (any, error) {
 	p := r.Properties
-	p.CreateMode, p.Made = "", false
+	p.CreateMode, p.Made = "", ""
 	objective := skuName(r.SKU)
 	return merged(p, map[string]any{"status": "Online", "creationDate": r.Created.Time().Format(time.RFC3339Nano), "currentServiceObjectiveName": objective,
 		"requestedServiceObjectiveName": objective, "currentSku": r.SKU, "catalogCollation": "SQL_Latin1_General_CP1_CI_AS", "zoneRedundant": p.ZoneRedundant,

@@ -135,52 +135,55 @@ func (b *sqlBackend) adopt(ctx context.Context) error {
 }
 
 // makeSQLDatabase makes a database on a real server, if there is one and it is
-// not there.
-func (c *Connector) makeSQLDatabase(ctx context.Context, r *arm.Resource[sqlDatabaseProperties]) (made bool, err error) {
+// not there; made says where.
+func (c *Connector) makeSQLDatabase(ctx context.Context, r *arm.Resource[sqlDatabaseProperties]) (made string, err error) {
 	b, err := c.sqlBackend(ctx, r.ID.Parent())
 	if code, _ := wordsOf(err); code == "ServerHasNoBackend" {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	name := r.ID.Name()
 	if strings.EqualFold(name, sqlMaster) {
-		return false, nil
+		return "", nil
 	}
 	if err := SQLServer.family().checkDatabase(name); err != nil {
-		return false, err
+		return "", err
 	}
 	m, err := b.master(ctx)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer m.Close()
 	rows, err := m.table(ctx, "look for the database", sqlFindDatabase, name)
 	if err != nil || len(rows) > 0 {
-		return false, err
+		return "", err
 	}
 	if !isWord(r.Properties.Collation) {
-		return false, az.Errorf(az.Invalid, "InvalidParameterValue", "collation must be a name such as %s.", sqlCollation)
+		return "", az.Errorf(az.Invalid, "InvalidParameterValue", "collation must be a name such as %s.", sqlCollation)
 	}
 	err = m.run(ctx, "create the database", fmt.Sprintf("CREATE DATABASE %s COLLATE %s", sqlIdent(name), r.Properties.Collation))
 	switch sqlNumber(err) {
 	case 1801: // somebody else did
-		return false, nil
+		return "", nil
 	case 448:
-		return false, az.Errorf(az.Invalid, "InvalidParameterValue", "The server has no collation %s.", r.Properties.Collation).Because(err)
+		return "", az.Errorf(az.Invalid, "InvalidParameterValue", "The server has no collation %s.", r.Properties.Collation).Because(err)
 	}
-	return err == nil, err
+	if err != nil {
+		return "", err
+	}
+	return b.addr(SQLServer), nil
 }
 
 // deletingSQLDatabase drops a database that its resource made. One that goes
 // with its server stays: forgetting a server drops no data.
 func (c *Connector) deletingSQLDatabase(ctx context.Context, call *arm.Call, r *arm.Resource[sqlDatabaseProperties]) error {
-	if !r.Properties.Made || !call.Direct() {
+	if r.Properties.Made == "" || !call.Direct() {
 		return nil
 	}
 	b, err := c.sqlBackend(ctx, r.ID.Parent())
-	if err != nil {
+	if err != nil || r.Properties.Made != b.addr(SQLServer) { // another server's may be anybody's
 		return err
 	}
 	m, err := b.master(ctx)
