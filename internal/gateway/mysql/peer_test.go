@@ -397,6 +397,7 @@ func TestServersThatLieLater(t *testing.T) {
 		flags uint32
 	}{
 		"a file for a ping":          {"\x0e", []string{"\xfb/etc/passwd"}, capLocalFiles},
+		"a file for a long query":    {"\x03SELECT '" + strings.Repeat("x", 60_000) + "'", []string{"\xfb/etc/passwd"}, capLocalFiles},
 		"a file for a query":         {"\x03SELECT 1", []string{"\xfb/etc/passwd"}, capLocalFiles},
 		"a file from who has none":   {"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t", []string{"\xfb/etc/passwd"}, 0},
 		"a file for a statement":     {"\x17\x01\x00\x00\x00\x00\x01\x00\x00\x00", []string{"\xfb/etc/passwd"}, capLocalFiles},

@@ -182,6 +182,9 @@ func TestFiles(t *testing.T) {
 	if _, err := st.Exec(); err != nil {
 		t.Errorf("by a prepared statement: %v", err)
 	}
+	if _, err := d.login().ExecContext(background(t), "/* "+strings.Repeat("long ", 20_000)+" */ LOAD DATA LOCAL INFILE 'Reader::short' INTO TABLE loaded"); err != nil {
+		t.Error("by a long statement")
+	}
 	if got := ask(t, c, "SELECT COUNT(*) FROM t"); got != "3" {
 		t.Error(got)
 	}

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"net"
-	"strings"
 
 	"github.com/hawser/hawser/internal/gateway"
 )
@@ -22,7 +21,7 @@ type upstream struct {
 	more  bool   // the frame under way is continued by the next
 	drop  bool   // it is not to pass
 	held  []byte // the beginning of a frame: its header, or a whole command
-	files bool   // a statement that was, or may have been, prepared mentions a file
+	files files  // what was said of files
 	want  int    // length of the whole command that is gathered; 0 for none
 	out   []byte // to be passed on before more is read
 
@@ -89,6 +88,7 @@ func (u *upstream) walk(b []byte) int {
 	for at := 0; at < len(b); {
 		if u.skip > 0 {
 			n := min(int(u.skip), len(b)-at)
+			u.files.look(u.s, b[at:at+n])
 			at, u.skip = at+n, u.skip-uint32(n)
 			continue
 		}
@@ -128,6 +128,7 @@ func (u *upstream) absorb(b []byte) {
 	for len(b) > 0 && u.end == goesOn {
 		if u.skip > 0 {
 			n := min(int(u.skip), len(b))
+			u.files.look(u.s, b[:n])
 			if !u.drop {
 				u.out = append(u.out, b[:n]...)
 			}
@@ -209,6 +210,7 @@ func (u *upstream) meet(b []byte) fate {
 		u.end = breaks
 		return isLast
 	}
+	u.files.looking = false
 	command, p := b[headerSize], pending{}
 	text := b[headerSize+1 : min(len(b), headerSize+length)]
 	switch p.answer = answers[command]; {
@@ -224,7 +226,7 @@ func (u *upstream) meet(b []byte) fate {
 	case command == comSetOption:
 		u.s.setOdd() // a reset leaves it
 	}
-	p.local = u.s.local && u.mayLoad(command, text, len(text) == length-1)
+	p.local = u.s.local && u.files.mayLoad(command, text, len(text) == length-1)
 	if !u.s.push(p) {
 		u.end = breaks
 		return isLast
@@ -257,7 +259,7 @@ func (u *upstream) examine(packet []byte) {
 	} else if u.ask != nil {
 		packet = u.consult(packet)
 	}
-	p := pending{answer: answers[command], local: u.s.local && u.mayLoad(command, text, true)}
+	p := pending{answer: answers[command], local: u.s.local && u.files.mayLoad(command, text, true)}
 	if !u.s.push(p) {
 		u.stop(breaks, len(u.out))
 	}
@@ -271,30 +273,4 @@ func (u *upstream) instead(r *refusal) {
 		u.stop(breaks, len(u.out))
 	}
 	u.out = appendPacket(u.out, 0, append([]byte{comQuery}, r.signal()...))
-}
-
-// mayLoad reports whether a command may be answered by a request for a file: a
-// query that mentions one, and what can run a statement that was prepared.
-func (u *upstream) mayLoad(command byte, text []byte, whole bool) bool {
-	switch command {
-	case comQuery, comStmtPrepare:
-		mentioned := mentionsFile(text)
-		u.files = u.files || mentioned || !whole && command == comStmtPrepare
-		return !whole || u.files
-	case comStmtExecute:
-		return u.files
-	}
-	return false
-}
-
-// mentionsFile reports whether a statement may be LOAD DATA or LOAD XML LOCAL
-// INFILE.
-func mentionsFile(sql []byte) bool {
-	const word = "infile"
-	for i := 0; i+len(word) <= len(sql); i++ {
-		if sql[i]|0x20 == word[0] && sql[i+1]|0x20 == word[1] && strings.EqualFold(string(sql[i:i+len(word)]), word) {
-			return true
-		}
-	}
-	return false
 }
