@@ -12,7 +12,7 @@
 // capability.go and greeting.go (what is stated to a client), response.go
 // (what it asks for), refuse.go (what it is told), backend.go and plugin.go
 // (the other side), session.go with upstream.go and downstream.go (the copy),
-// kill.go and statement.go (the commands that are looked at).
+// kill.go, statement.go and file.go (the commands that are looked at).
 //
 // # What the greeting says
 //
@@ -33,7 +33,8 @@
 //
 // The id in the greeting is the gateway's own, for the backend's is not known
 // yet; CONNECTION_ID() gives the backend's. KILL takes both for sessions of
-// the same principal, so that Ctrl-C of the shells works.
+// the same principal, so that Ctrl-C of the shells works. It is no fence between
+// those who share a user at the server, which lets them kill each other.
 //
 // # Choosing a server
 //
@@ -48,6 +49,7 @@
 // what they were at its login, and it is kept a while for the next login of the
 // same principal to the same user, database, character set and capabilities.
 // Connections of interactive clients, those that changed COM_SET_OPTION, those
-// with a character set that the server does not know, and those of servers with
-// an init_connect are not kept.
+// with a character set that the server does not know, those within an XA
+// transaction, and those of servers with an init_connect or that activate all
+// roles on login are not kept.
 package mysql

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 )
 
 const (
@@ -47,10 +48,23 @@ func readPacket(r io.Reader, seq byte, limit int) ([]byte, error) {
 	case h[3] != seq:
 		return nil, errSequence
 	default:
-		body := make([]byte, n)
-		_, err := io.ReadFull(r, body)
-		return body, err
+		return readBody(r, n)
 	}
+}
+
+// readBody reads n bytes, and holds few more than have come: a stranger's
+// header alone is to cost no memory.
+func readBody(r io.Reader, n int) ([]byte, error) {
+	body := make([]byte, 0, min(n, 4<<10))
+	for len(body) < n {
+		body = slices.Grow(body, min(n-len(body), max(len(body), 1)))
+		had := len(body)
+		body = body[:min(n, cap(body))]
+		if _, err := io.ReadFull(r, body[had:]); err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
 }
 
 func frameLength(h []byte) int { return int(h[0]) | int(h[1])<<8 | int(h[2])<<16 }
