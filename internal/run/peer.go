@@ -12,9 +12,10 @@ import (
 type tree struct {
 	shared bool // this process has other children: only below the app's own pid
 	mu     sync.Mutex
-	pid    int  // of the running child, or of the last one; guarded by mu
-	recent int  // who was last found to hold a connection; guarded by mu
-	anyone bool // tests and benchmarks: the caller's own process is let in
+	pid    int    // of the running child, or of the last one; guarded by mu
+	born   uint64 // when that one was started: its number may be another's by now; guarded by mu
+	recent int    // who was last found to hold a connection; guarded by mu
+	anyone bool   // tests and benchmarks: the caller's own process is let in
 	lines  *limiter
 }
 
@@ -43,7 +44,7 @@ func (t *tree) start(f func() (pid int, err error)) error {
 	defer t.mu.Unlock()
 	pid, err := f()
 	if err == nil {
-		t.pid = pid
+		t.pid, t.born = pid, bornAt(pid)
 	}
 	return err
 }

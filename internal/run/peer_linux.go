@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,11 +66,13 @@ func IsDescendant(pid, of int) bool {
 // socket: either will do.
 func (t *tree) find(c net.Conn) (int, error) {
 	t.mu.Lock()
-	root, recent := t.pid, t.recent
+	root, born, recent := t.pid, t.born, t.recent
 	t.mu.Unlock()
 	self := os.Getpid()
 	if !t.shared {
 		root = self
+	} else if root <= 0 || bornAt(root) != born { // it has ended
+		return 0, errNotOurs
 	}
 	if u, ok := c.(*net.UnixConn); ok {
 		return findUnix(u, root, self)
@@ -109,10 +112,27 @@ func findUnix(c *net.UnixConn, root, self int) (int, error) {
 	if asked != nil {
 		return 0, asked
 	}
-	if pid := int(who.Pid); pid != self && IsDescendant(pid, root) {
+	if pid := int(who.Pid); pid != self && IsDescendant(pid, root) && opener(raw) {
 		return pid, nil
 	}
 	return 0, errNotOurs
+}
+
+// opener reports whether the process that opened a Unix connection still
+// lives, so that its number is not another's. Kernels before 6.5 cannot say.
+func opener(raw syscall.RawConn) bool {
+	lives := false
+	err := raw.Control(func(fd uintptr) {
+		pidfd, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+		if err != nil {
+			lives = errors.Is(err, unix.ENOPROTOOPT)
+			return
+		}
+		defer func() { _ = unix.Close(pidfd) }()
+		err = unix.PidfdSendSignal(pidfd, 0, nil, 0)
+		lives = err == nil || errors.Is(err, unix.EPERM)
+	})
+	return err == nil && lives
 }
 
 // A process whose parent ends during the walk moves to another parent and can
@@ -206,16 +226,28 @@ func allProcesses() []int {
 // parentOf reads the parent from /proc/PID/stat; the program's name before it
 // may hold anything, so the last parenthesis counts.
 func parentOf(pid int) int {
+	n, _ := strconv.Atoi(statOf(pid, 4))
+	return n
+}
+
+// bornAt reads when a process was started, 0 for none: with its id that is
+// its alone.
+func bornAt(pid int) uint64 {
+	n, _ := strconv.ParseUint(statOf(pid, 22), 10, 64)
+	return n
+}
+
+// statOf reads a field of /proc/PID/stat, counted as in proc(5); "" for none.
+func statOf(pid, field int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0
+		return ""
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 2 {
-		return 0
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from the third on
+	if len(f) <= field-3 {
+		return ""
 	}
-	n, _ := strconv.Atoi(string(f[1]))
-	return n
+	return string(f[field-3])
 }
 
 // holds reports whether the process has the socket open.
