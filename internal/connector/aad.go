@@ -157,7 +157,7 @@ func (c *Connector) commitMapping(tx *store.Tx, id az.ID, m mapping) error {
 	if err != nil {
 		return err
 	}
-	p.Properties.MFA = m.mfa
+	p.Properties.MFA = m.mfa || m.again && p.Properties.MFA // said elsewhere, it holds
 	if m.again && !slices.ContainsFunc(p.Properties.StatedIn, func(d string) bool { return strings.EqualFold(d, m.in) }) {
 		if len(p.Properties.StatedIn) >= maxStatedIn {
 			return az.Errorf(az.TooMany, "TooManyDatabases", "The login is a user of %d databases already.", maxStatedIn)
@@ -258,7 +258,7 @@ func (c *Connector) unmapTx(tx *store.Tx, id az.ID) error {
 	if err != nil || p == nil {
 		return err
 	}
-	p.Properties.unstate()
+	p.Properties.unstate(id)
 	if err := c.principals.Write(tx, p); err != nil {
 		return err
 	}
@@ -266,8 +266,12 @@ func (c *Connector) unmapTx(tx *store.Tx, id az.ID) error {
 	return err
 }
 
-// unstate forgets what only a statement's mapping has.
-func (p *principalProperties) unstate() { p.MFA, p.StatedIn = false, nil }
+// unstate forgets what a statement's mapping has. A second factor may have been
+// asked for by a PUT of the role, too.
+func (p *principalProperties) unstate(id az.ID) {
+	p.StatedIn = nil
+	p.MFA = p.MFA && slices.ContainsFunc(p.Uses, func(u roleUse) bool { return u.By.Equal(id) && !u.stated(id) })
+}
 
 // record writes down what a statement does, before it is done.
 func (s *stating) record(ctx context.Context, role az.ID, detail string) error {

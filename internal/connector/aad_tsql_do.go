@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -122,6 +123,9 @@ func (s *stating) dropUser(ctx context.Context, one tsqlStatement, p *arm.Resour
 		return "DROP USER IF EXISTS " + bracket(one.name), true, s.drop(ctx, p.Properties.RoleName)
 	}
 	err = s.c.locked(ctx, statementLock(p.ID), func(ctx context.Context) error {
+		if err := s.record(ctx, p.ID, fmt.Sprintf("role %q is no user of %q any more", p.Properties.RoleName, s.database())); err != nil {
+			return err
+		}
 		return s.c.cfg.Store.Write(ctx, func(tx *store.Tx) error {
 			now, err := s.c.principals.Read(tx, p.ID)
 			if err != nil || now == nil {

@@ -217,7 +217,7 @@ func TestTSQLStatements(t *testing.T) {
 				n++
 			}
 		}
-		if n != 3+1+2+2+1+1+1 {
+		if n != 3+1+2+2+1+1+1+1 {
 			t.Errorf("%d records", n)
 		}
 	})
@@ -263,5 +263,33 @@ func TestTSQLInBatches(t *testing.T) {
 		if got, ok := r.Statement(t.Context(), as(bob), at, "CREATE USER [x] FROM EXTERNAL PROVIDER"); !ok || got != "RAISERROR(15247, 16, 1)" {
 			t.Errorf("who is no administrator gets %q", got)
 		}
+	})
+}
+
+// TestTSQLKeepsSecondFactors: a second factor that the plane's people asked for
+// is not the database's to let go of.
+func TestTSQLKeepsSecondFactors(t *testing.T) {
+	onePlane(t, func(t *testing.T, r *rig) {
+		m := withTSQL(r)
+		const role = "eve@hawser.test"
+		id := principalID(az.MustParseID(m.server), role)
+		r.must(boss, "PUT", id.String(), fmt.Sprintf(`{"properties":{"roleName":%q,"principalId":%q,"database":"shop","isMfa":true}}`, role, r.user("eve")))
+		asked := func(when string) {
+			t.Helper()
+			if p, err := r.principals.Load(t.Context(), id); err != nil || p == nil || !p.Properties.MFA {
+				t.Errorf("%s the role is for tokens without a second factor: %v", when, err)
+			}
+		}
+		shop, other := m.enter(m.ann, "shop"), m.enter(m.ann, "other")
+		m.says(other, 0, "CREATE USER ["+role+"] FROM EXTERNAL PROVIDER")
+		asked("a user of one database more:")
+		before := len(r.records(familyOf(id).writePrincipal().Name, guard.Allowed))
+		m.says(shop, 15023, "CREATE USER ["+role+"] FROM EXTERNAL PROVIDER") // the server's, by the connection
+		m.says(shop, 0, "DROP USER ["+role+"]")
+		if n := len(r.records(familyOf(id).writePrincipal().Name, guard.Allowed)); n != before+2 {
+			t.Errorf("%d records of two statements", n-before)
+		}
+		m.says(other, 0, "DROP USER ["+role+"]")
+		asked("a user of no database but by the mapping:")
 	})
 }

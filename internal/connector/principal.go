@@ -359,11 +359,13 @@ func (c *Connector) commitUse(tx *store.Tx, role, claimant az.ID, database strin
 	}
 	kept := p.Properties.Uses[i]
 	kept.Pending = false
-	others := p.Properties.without(by(claimant))
+	others := p.Properties.without(func(u roleUse) bool { // a statement's and a PUT's mapping are both the role's own
+		return u.By.Equal(claimant) && (u.Database == database || !claimant.Equal(role))
+	})
 	if claimant.IsType(LinkerType) && p.Properties.RoleName == azUser(claimant) {
 		n := len(others)
 		if others = slices.DeleteFunc(others, func(u roleUse) bool { return u.stated(role) }); len(others) < n { // az made it for this connection
-			p.Properties.unstate()
+			p.Properties.unstate(role)
 			if _, err := tx.DeleteResource(assignmentID(role, role.Parent())); err != nil {
 				return err
 			}
