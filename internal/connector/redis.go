@@ -78,7 +78,32 @@ func (c *Connector) redisType() *arm.Type[redisProperties] {
 	})
 }
 
+// aloneAtServer refuses a second cache in front of one server: a principal has
+// one user there, which cannot have the rules of two policies.
+func (c *Connector) aloneAtServer(tx *store.Tx, r *arm.Resource[redisProperties]) error {
+	rows, err := tx.Resources(store.ResourceQuery{Type: RedisType})
+	if err != nil || r.Properties.Hawser == nil {
+		return err
+	}
+	for _, row := range rows {
+		if row.ID.Equal(r.ID) {
+			continue
+		}
+		o, err := c.redis.Read(tx, row.ID)
+		if err != nil {
+			return err
+		}
+		if h := r.Properties.Hawser; o != nil && o.Properties.Hawser != nil && strings.EqualFold(o.Properties.Hawser.Host, h.Host) && o.Properties.Hawser.Port == h.Port {
+			return az.Errorf(az.Conflict, "BackendInUse", "Another cache of this plane stands in front of the Redis server %s already: use that one; a principal can have one access policy at a server.", redisBackendOf(r).addr())
+		}
+	}
+	return nil
+}
+
 func (c *Connector) applyRedis(tx *store.Tx, r, old *arm.Resource[redisProperties]) error {
+	if err := c.aloneAtServer(tx, r); err != nil {
+		return err
+	}
 	if old != nil {
 		if movedRedis(r, old) {
 			return c.adoptRedisUsers(tx, r.ID)

@@ -414,3 +414,15 @@ func TestRedisCluster(t *testing.T) {
 		t.Errorf("its users are %v, %v", all, err)
 	}
 }
+
+// TestRedisOneCacheAServer: two caches in front of one server would give a
+// principal's user there the rules of either, whichever came last.
+func TestRedisOneCacheAServer(t *testing.T) {
+	onePlane(t, func(t *testing.T, p *rig) {
+		r := p.withRedis(dbtest.Redis(t), "cache1")
+		p.refused(boss, "PUT", caches+"cache2", r.body(""), 409, "BackendInUse")
+		p.must(boss, "PUT", r.cache, r.body(""))
+		p.must(boss, "PUT", caches+"cache2", `{"location":"local","properties":{"sku":{"name":"Basic","family":"C","capacity":0}}}`)
+		p.refused(boss, "PUT", caches+"cache2", r.body(""), 409, "BackendInUse")
+	})
+}
