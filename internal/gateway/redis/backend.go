@@ -64,6 +64,9 @@ func (g *Gateway) reach(ctx context.Context, grant gateway.Grant, at *node) (*ba
 		if !at.of.Equal(grant.Server) {
 			return nil, &refusal{text: wrongPass, cause: errors.New("the door is another server's"), reason: "node"}
 		}
+		if !g.topologyOf(grant.Server).has(at.addr) { // its address may be somebody else's by now: no password goes there
+			return nil, &refusal{text: unreachable, cause: errors.New("the node has left the cluster"), reason: "node"}
+		}
 		addr = at.addr
 	}
 	b, err := g.connect(ctx, grant, addr)
@@ -118,7 +121,8 @@ func (g *Gateway) logIn(b *backend, grant gateway.Grant) error {
 	out = appendCommand(out, "CLIENT", "ID")
 	out = b.marker(out, 0)
 	t := g.topologyOf(grant.Server)
-	ask := t.outdated()
+	own := b.addr == grant.Addr
+	ask := t.outdated(own)
 	want := 3
 	if ask {
 		out = appendCommand(out, "CLUSTER", "NODES")
@@ -145,7 +149,7 @@ func (g *Gateway) logIn(b *backend, grant gateway.Grant) error {
 		return errors.New("the server does not name a command that it does not know, as every Redis does")
 	}
 	if ask {
-		t.learn(said[3], b.addr)
+		t.learn(said[3], b.addr, own)
 	}
 	return nil
 }

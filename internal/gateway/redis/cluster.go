@@ -38,7 +38,8 @@ type topology struct {
 	server az.ID
 
 	mu    sync.Mutex // guards all below
-	asked time.Time  // zero: what is known counts no more
+	asked time.Time  // the server, by its own address; zero: what is known counts no more
+	heard time.Time  // the same of any node
 	nodes map[string]*node
 	doors map[string]*node // those that have a door, also when they have left
 }
@@ -55,31 +56,49 @@ func (g *Gateway) topologyOf(server az.ID) *topology {
 	return t
 }
 
-func (t *topology) outdated() bool {
+// outdated reports whether to ask again. Only who asks the server by its own
+// address hears which nodes have left: one that has may know of itself alone.
+func (t *topology) outdated(own bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.asked.IsZero() || t.g.clock().Sub(t.asked) > topologyAge
+	last := t.heard
+	if own {
+		last = t.asked
+	}
+	return last.IsZero() || t.g.clock().Sub(last) > topologyAge
+}
+
+// has reports whether an address is one of a node that has not left.
+func (t *topology) has(addr string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nodes[addr] != nil
 }
 
 func (t *topology) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked = time.Time{}
+	t.asked, t.heard = time.Time{}, time.Time{}
 }
 
-// learn takes the answer of CLUSTER NODES; from is the address that gave it. A
-// server that is no cluster gives an error.
-func (t *topology) learn(answer value, from string) {
+// learn takes the answer of CLUSTER NODES; from is the address that gave it, the
+// server's own or a node's. A server that is no cluster gives an error.
+func (t *topology) learn(answer value, from string, own bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.asked = t.g.clock()
-	if answer.kind == '-' && bytes.Contains(answer.text, []byte("cluster support disabled")) {
+	t.heard = t.g.clock()
+	if own {
+		t.asked = t.heard
+	}
+	if own && answer.kind == '-' && bytes.Contains(answer.text, []byte("cluster support disabled")) {
 		t.nodes = nil
 	}
 	if answer.kind != '$' && answer.kind != '=' {
 		return // a server that starts says nothing of its nodes: what was known stays
 	}
-	t.nodes = map[string]*node{}
+	if own || t.nodes == nil {
+		t.nodes = map[string]*node{}
+	}
 	for line := range bytes.Lines(answer.text) {
 		d, ok := parseNode(string(line))
 		if !ok || len(t.nodes) >= 2*maxNodes {
@@ -204,7 +223,7 @@ func (s *session) doorOf(host, port string) string {
 		return p
 	}
 	s.t.mu.Lock()
-	recent := s.g.clock().Sub(s.t.asked) < time.Second
+	recent := s.g.clock().Sub(s.t.heard) < time.Second
 	s.t.mu.Unlock()
 	if recent {
 		return ""

@@ -221,7 +221,7 @@ func FuzzRedirect(f *testing.F) {
 // heard returns what a client gets of bytes that come in pieces.
 func heard(t *testing.T, b []byte, naming bool, piece func(int) int) ([]byte, error) {
 	s := offline(t, io.Discard)
-	s.t.asked = time.Now()
+	s.t.asked, s.t.heard = time.Now(), time.Now()
 	known := &node{addr: "10.0.0.8:6379", port: "7001"}
 	s.t.nodes = map[string]*node{known.addr: known, "h:6379": known}
 	s.naming = naming

@@ -165,8 +165,7 @@ func TestServerByHostName(t *testing.T) {
 }
 
 func TestUnmappedPrincipal(t *testing.T) {
-	d := open(t)
-	d.revoked[appOID] = true
+	d := open(t, func(_ *redis.Config, d *door) { d.revoked[appOID] = true })
 	c := d.dial(t, "s1."+domain)
 	c.send(cmd("AUTH", appOID, appTok), cmd("AUTH", otherOID, otherTok), cmd("PING"))
 	c.want(wrongPass, "+OK", "+PONG")
