@@ -360,3 +360,22 @@ func TestMySQLAdministrators(t *testing.T) {
 		t.Error("an administrator made an account past the plane")
 	}
 }
+
+// TestMySQLClosesWithoutPassword: no rule of a server about passwords keeps the
+// plane from closing a role, or from giving it one that it had.
+func TestMySQLClosesWithoutPassword(t *testing.T) {
+	r := roleSpec{Name: "r", Marker: az.NewGUID(), Password: newPassword()}
+	m := &mysqlConn{}
+	if got := m.passwordStatement(r, true); got != "ALTER USER 'r'@'%' ACCOUNT LOCK" {
+		t.Error(got)
+	}
+	for _, s := range append(m.createStatements(r, false), m.passwordStatement(r, false)) {
+		if !strings.Contains(s, "IDENTIFIED BY '"+r.Password.Reveal()+"' PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY A") {
+			t.Error(strings.ReplaceAll(s, r.Password.Reveal(), "…"))
+		}
+	}
+	maria := &mysqlConn{maria: true}
+	if got := maria.passwordStatement(r, true); !strings.HasSuffix(got, nativeHash(r.Password)+"' ACCOUNT LOCK") {
+		t.Error(got)
+	}
+}

@@ -63,6 +63,11 @@ func nativeHash(password az.Secret) string {
 	return "*" + strings.ToUpper(hex.EncodeToString(second[:]))
 }
 
+// mysqlAnyPassword lets the plane set a password that a role had: whatever the
+// server keeps people from, it must heal and finish what was begun. Source: MySQL
+// 8.0 reference manual, 8.2.15, "Password Reuse Policy".
+const mysqlAnyPassword = " PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY"
+
 // identified says how a role logs in. hide leaves the password out.
 func (m *mysqlConn) identified(r roleSpec, hide bool) string {
 	secret := "…"
@@ -75,7 +80,7 @@ func (m *mysqlConn) identified(r roleSpec, hide bool) string {
 	if !hide {
 		secret = r.Password.Reveal()
 	}
-	return "IDENTIFIED BY " + mysqlText(secret)
+	return "IDENTIFIED BY " + mysqlText(secret) + mysqlAnyPassword
 }
 
 func (m *mysqlConn) createStatements(r roleSpec, hide bool) []string {
@@ -95,10 +100,16 @@ func (m *mysqlConn) markStatements(r roleSpec) []string {
 	return []string{"CREATE OR REPLACE ROLE " + mysqlIdent(r.mysqlMark()), fmt.Sprintf("GRANT %s TO %s", mysqlIdent(r.mysqlMark()), mysqlAccount(r.Name))}
 }
 
+// passwordStatement gives a role its password and closes or opens it. On MySQL,
+// closing is closing alone: no rule about passwords may keep the plane from it.
+// On MariaDB, where strip takes the mark, the password is what tells it as ours.
 func (m *mysqlConn) passwordStatement(r roleSpec, lock bool) string {
 	state := "UNLOCK"
 	if lock {
 		state = "LOCK"
+	}
+	if lock && !m.maria {
+		return fmt.Sprintf("ALTER USER %s ACCOUNT LOCK", mysqlAccount(r.Name))
 	}
 	return fmt.Sprintf("ALTER USER %s %s ACCOUNT %s", mysqlAccount(r.Name), m.identified(r, false), state)
 }

@@ -84,7 +84,11 @@ func (e *redisEngine) realise(ctx context.Context, r roleSpec, _ grant, lower bo
 // setPassword lets the user in with this password, too; settled takes the
 // others from it, once the store has this one.
 func (e *redisEngine) setPassword(ctx context.Context, r roleSpec) (made bool, err error) {
-	err = e.addPassword(ctx, r.Name, r.Password)
+	rules, err := e.rules(ctx, r.Name)
+	if err != nil {
+		return false, err
+	}
+	err = e.addPassword(ctx, r.Name, r.Password, rules)
 	if !az.Is(err, az.NotFound) {
 		return false, err
 	}

@@ -264,9 +264,18 @@ func TestRedisRotation(t *testing.T) {
 			return c.Ping(t.Context()).Err()
 		}
 		next := newPassword() // as a rotation that is cut off leaves it
-		if err := r.owner.addPassword(t.Context(), before.User, next); err != nil {
+		rules, err := redisRules(redisBuiltIn["Data Reader"])
+		if err != nil {
 			t.Fatal(err)
 		}
+		if err := r.owner.addPassword(t.Context(), before.User, next, rules); err != nil {
+			t.Fatal(err)
+		}
+		// What a node that was away has kept, or somebody has given, goes.
+		if err := redisAs(t, r.owner, r.owner.User, r.owner.Password).ACLSetUser(t.Context(), before.User, "+@all", "(+get ~x)").Err(); err != nil {
+			t.Fatal(err)
+		}
+		redisTries(t, open, map[string]bool{"SET rotated v": true})
 		if err := login(before.Password); err != nil {
 			t.Errorf("the old password during a change: %v", err)
 		}
@@ -292,6 +301,7 @@ func TestRedisRotation(t *testing.T) {
 		if err := open.Ping(t.Context()).Err(); err != nil {
 			t.Errorf("the change ended an open session: %v", err)
 		}
+		redisTries(t, open, map[string]bool{"SET rotated v": false, "GET rotated": true})
 	})
 }
 

@@ -51,10 +51,12 @@ func (b *redisBackend) setUser(ctx context.Context, user string, password az.Sec
 	return made && err == nil, changed, err
 }
 
-// addPassword lets a user in with one more password; keepPassword takes every
-// other from it. Sessions are not touched by either.
-func (b *redisBackend) addPassword(ctx context.Context, user string, password az.Secret) error {
-	return b.changeUser(ctx, user, func([]string) []string { return []string{redisPassword(password)} })
+// addPassword lets a user in with one more password, and gives it exactly its
+// rules again: a node may have been away when they were lowered. keepPassword
+// takes every other password from it. Sessions are not touched by either.
+func (b *redisBackend) addPassword(ctx context.Context, user string, password az.Secret, rules []string) error {
+	terms := append([]string{"on", "resetkeys", "resetchannels", "clearselectors", "-@all", redisPassword(password)}, rules...)
+	return b.changeUser(ctx, user, func([]string) []string { return terms })
 }
 
 func (b *redisBackend) keepPassword(ctx context.Context, user string, password az.Secret) error {
