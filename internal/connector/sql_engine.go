@@ -121,6 +121,22 @@ func (m *sqlConn) ensureLogin(ctx context.Context, r roleSpec) (made bool, err e
 	return err == nil, err
 }
 
+// change runs what changes a database, unless a trigger there would run with
+// the rights that the owner has on the whole server: whoever owns the database
+// can plant one and wait. Azure SQL Database has sessions of one database only.
+func (m *sqlConn) change(ctx context.Context, what, database string, statements ...string) error {
+	if !m.azure {
+		rows, err := m.table(ctx, "look for triggers", sqlTriggers)
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			return az.Errorf(az.Conflict, "DatabaseHasTrigger", "Cannot %s: the trigger %q of the database %q would run with the rights of the server's administrator login. If you trust it, make it again WITH EXECUTE AS 'dbo'; else disable or drop it there. Then try again.", what, rows[0][0], database)
+		}
+	}
+	return m.run(ctx, what, statements...)
+}
+
 // giveIn makes the role's user in a database and runs what gives it its access.
 func (b *sqlBackend) giveIn(ctx context.Context, r roleSpec, database string, grants []string) error {
 	m, err := b.connect(ctx, database)
@@ -136,11 +152,11 @@ func (b *sqlBackend) giveIn(ctx context.Context, r roleSpec, database string, gr
 	case len(rows) > 0 && !strings.EqualFold(rows[0][0], r.sqlSID(m.azure)):
 		return az.Errorf(az.Conflict, "RoleExists", "The user %q exists in the database %q and was not made by this plane; it is left alone. Choose another user name, or drop the user.", r.Name, database)
 	case len(rows) == 0:
-		if err := m.run(ctx, "create the role's user", sqlCreateUser(r.Name)); err != nil {
+		if err := m.change(ctx, "create the role's user", database, sqlCreateUser(r.Name)); err != nil {
 			return err
 		}
 	}
-	return m.run(ctx, "grant access", grants...)
+	return m.change(ctx, "grant access", database, grants...)
 }
 
 // administrate makes a role an administrator's: owner of every database of the
@@ -223,7 +239,7 @@ func (b *sqlBackend) takeIn(ctx context.Context, r roleSpec, database string) er
 	if err != nil {
 		return err
 	}
-	return m.run(ctx, "drop the role's user", append(give, sqlDropUser(user))...)
+	return m.change(ctx, "drop the role's user", database, append(give, sqlDropUser(user))...)
 }
 
 // giveAway lists what must be done before a user can be dropped.

@@ -24,6 +24,9 @@ const (
 
 	sqlFindUser = "SELECT CONVERT(nvarchar(200), sid, 1) FROM sys.database_principals WHERE name = @p1"
 	sqlUserOf   = "SELECT name FROM sys.database_principals WHERE CONVERT(nvarchar(200), sid, 1) = @p1 AND principal_id > 4" // dbo, guest and the server's own are below
+	// sqlTriggers are those that run, as whoever runs it, with every statement
+	// that changes the database itself. Source: "CREATE TRIGGER", EXECUTE AS.
+	sqlTriggers = "SELECT t.name FROM sys.triggers AS t LEFT JOIN sys.sql_modules AS m ON m.object_id = t.object_id WHERE t.parent_class = 0 AND t.is_disabled = 0 AND m.execute_as_principal_id IS NULL"
 	sqlSchemas  = "SELECT name FROM sys.schemas WHERE principal_id = DATABASE_PRINCIPAL_ID(@p1)"
 	sqlRoles    = "SELECT name FROM sys.database_principals WHERE type = N'R' AND owning_principal_id = DATABASE_PRINCIPAL_ID(@p1)"
 	sqlObjects  = "SELECT SCHEMA_NAME(schema_id), name FROM sys.objects WHERE parent_object_id = 0 AND principal_id = DATABASE_PRINCIPAL_ID(@p1)"

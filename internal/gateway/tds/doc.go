@@ -32,7 +32,8 @@
 // MARS goes through when client and backend both want it. Such a session has
 // frames of a second protocol around its packets, whose sequence numbers are
 // not ours to use: it ends without last words, no statement of it is looked
-// at, and its backend is not kept warm.
+// at, and its backend is not kept warm. Of a client's frames the header of the
+// packet within is looked at, so that no login comes to the backend in one.
 //
 // # Warm connections
 //

@@ -37,6 +37,7 @@ type Database struct {
 	State       string // "" for ONLINE
 	Users       map[string]*User
 	Schemas     map[string]string // schema to the user that owns it
+	Triggers    []string          // on the database, run as the caller
 }
 
 // User is a user of a database.

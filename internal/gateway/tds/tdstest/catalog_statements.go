@@ -119,6 +119,14 @@ var forms = []form{
 		}
 		return rows(nil, 1)
 	}),
+	formOf("SELECT t.name FROM sys.triggers AS t LEFT JOIN sys.sql_modules AS m ON m.object_id = t.object_id WHERE t.parent_class = 0 AND t.is_disabled = 0 AND m.execute_as_principal_id IS NULL", "",
+		func(_ *Catalog, _ *Session, d *Database, _ []string, _ args) Result {
+			var out [][]any
+			for _, name := range d.Triggers {
+				out = append(out, []any{name})
+			}
+			return rows(out, 1)
+		}),
 	formOf("SELECT name FROM sys.schemas WHERE principal_id = DATABASE_PRINCIPAL_ID(@p1)", "", func(_ *Catalog, _ *Session, d *Database, _ []string, p args) Result {
 		var out [][]any
 		for s, owner := range d.Schemas {
