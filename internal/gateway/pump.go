@@ -144,6 +144,11 @@ func (p *Pump) copyUp() {
 // passUp forwards a chunk and reports whether to go on.
 func (p *Pump) passUp(chunk []byte) bool {
 	pass, next := p.FromClient(chunk)
+	if next == Quit { // before the backend hears it: it may close before this goroutine goes on
+		p.mu.Lock()
+		p.quit = true
+		p.mu.Unlock()
+	}
 	if pass > 0 {
 		n, err := p.Backend.Write(chunk[:pass])
 		p.sent.Add(int64(n))
@@ -153,12 +158,7 @@ func (p *Pump) passUp(chunk []byte) bool {
 		}
 	}
 	switch next {
-	case GoOn:
-		return true
-	case Quit:
-		p.mu.Lock()
-		p.quit = true
-		p.mu.Unlock()
+	case GoOn, Quit:
 		return true
 	case Release:
 		p.exit(func() { p.because(ClientLeft); p.clean = true; _ = p.Backend.SetReadDeadline(past) })
