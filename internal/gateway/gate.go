@@ -189,7 +189,19 @@ func (g *Gate) handshake(c net.Conn, source netip.Addr, handle func(context.Cont
 	_ = c.SetDeadline(deadline)
 	ctx, cancel := context.WithDeadline(g.ctx, deadline)
 	defer cancel()
+	roomy(0)
 	handle(ctx, Quick(c))
+}
+
+// roomy makes its goroutine's stack as large as a TLS handshake needs it while
+// there is next to nothing on it: growing by doubling in the depths of
+// crypto/tls, with all its frames to copy, is a tenth of what a login costs.
+// It ends with the handshake, so Limits.Handshakes bounds it: 32 MiB for 2,000.
+//
+//go:noinline
+func roomy(at byte) byte {
+	var room [10 << 10]byte // the next size is 16 KiB
+	return room[at]
 }
 
 // keepAlive finds dead peers in two minutes; PostgreSQL leaves it to the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Packet types: [MS-TDS] 2.2.3.1.1.
@@ -167,11 +168,26 @@ func (f *fields) text(n int) string { return fromUTF16(f.take(2 * n)) }
 // fromUTF16 decodes little-endian UTF-16; half a surrogate pair becomes the
 // replacement character.
 func fromUTF16(b []byte) string {
+	if s, ok := asciiOf(b); ok {
+		return s
+	}
 	u := make([]uint16, len(b)/2)
 	for i := range u {
 		u[i] = binary.LittleEndian.Uint16(b[2*i:])
 	}
 	return string(utf16.Decode(u))
+}
+
+// asciiOf is fromUTF16 for what nearly all is: tokens, statements, names.
+func asciiOf(b []byte) (string, bool) {
+	out := make([]byte, len(b)/2)
+	for i := range out {
+		if b[2*i] >= utf8.RuneSelf || b[2*i+1] != 0 {
+			return "", false
+		}
+		out[i] = b[2*i]
+	}
+	return string(out), true
 }
 
 func appendUTF16(b []byte, s string) []byte {
