@@ -64,6 +64,8 @@ type Gateway struct {
 	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
+	ctx       context.Context // of what recycling waits for
+	stop      context.CancelFunc
 
 	mu   sync.Mutex // guards keys
 	keys map[uint32]*session
@@ -84,6 +86,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{Gate: gate, rules: c.Rules, tls: serverTLS(c.TLS), domain: strings.ToLower(c.Domain), oauth: c.OAuth,
 		log: c.Log, clock: c.Clock, base: base, terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4), pool: gateway.NewPool[*backend](c.Warm), keys: map[uint32]*session{}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil
 }
 
@@ -107,7 +110,9 @@ func (g *Gateway) Serve(l net.Listener) error { return g.Gate.Serve(l, g.accept)
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.Gate.Shutdown(ctx)
 	g.pool.Close()
+	defer context.AfterFunc(ctx, g.stop)()
 	g.recycling.Wait()
+	g.stop()
 }
 
 // Forget closes the warm connections to a server, and lets none that is in use

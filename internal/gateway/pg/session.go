@@ -178,9 +178,13 @@ func (g *Gateway) endBackend(b *backend) {
 	if b.end() || g.terminate == nil {
 		return
 	}
-	g.ending <- struct{}{}
+	select {
+	case g.ending <- struct{}{}:
+	case <-g.ctx.Done():
+		return
+	}
 	defer func() { <-g.ending }()
-	ctx, cancel := context.WithTimeout(context.Background(), cancelWait)
+	ctx, cancel := context.WithTimeout(g.ctx, cancelWait)
 	defer cancel()
 	if err := g.terminate(ctx, b.id, b.user, uint64(b.pid)); err != nil {
 		g.log.Warn("cannot end the server's process of an ended session", "server", b.id.Name(), "user", b.user, "pid", b.pid, "error", err)

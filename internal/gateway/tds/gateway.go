@@ -62,6 +62,8 @@ type Gateway struct {
 	repair    func(ctx context.Context, server az.ID, user string) error
 	ending    chan struct{} // room for those who terminate: each takes a connection to the server
 	recycling sync.WaitGroup
+	ctx       context.Context // of what recycling waits for
+	stop      context.CancelFunc
 }
 
 // New makes a gateway that Serve then runs. Shutdown ends it.
@@ -81,6 +83,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{Gate: gate, rules: c.Rules, domain: strings.ToLower(c.Domain), stsURL: c.STSURL, spn: c.SPN, log: c.Log, clock: c.Clock,
 		pool: gateway.NewPool[*backend](c.Warm), terminate: c.Terminate, repair: c.Repair, ending: make(chan struct{}, 4)}
+	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.strictTLS = serverTLS(c.TLS)
 	g.strictTLS.NextProtos = []string{alpn}
 	g.wrappedTLS = serverTLS(c.TLS)
@@ -109,7 +112,9 @@ func (g *Gateway) Serve(l net.Listener) error { return g.Gate.Serve(l, g.accept)
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.Gate.Shutdown(ctx)
 	g.pool.Close()
+	defer context.AfterFunc(ctx, g.stop)()
 	g.recycling.Wait()
+	g.stop()
 }
 
 // Forget closes the warm connections to a server, and lets none that is in use

@@ -233,9 +233,13 @@ func (g *Gateway) endBackend(s *session) {
 	if !s.busy() || s.attend() && s.lane.acknowledged(&s.down) || g.terminate == nil {
 		return
 	}
-	g.ending <- struct{}{}
+	select {
+	case g.ending <- struct{}{}:
+	case <-g.ctx.Done():
+		return
+	}
 	defer func() { <-g.ending }()
-	ctx, cancel := context.WithTimeout(context.Background(), cancelWait)
+	ctx, cancel := context.WithTimeout(g.ctx, cancelWait)
 	defer cancel()
 	if err := g.terminate(ctx, s.b.id, s.b.user, uint64(s.b.spid)); err != nil {
 		g.log.Warn("cannot end the server's session of an ended one", "server", s.b.id.Name(), "user", s.b.user, "session", s.b.spid, "error", err)
