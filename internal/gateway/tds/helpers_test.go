@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -70,9 +71,9 @@ func (d *door) byPassword(t testing.TB, user, password string) error {
 }
 
 // repairer sets the login as the grant has it, or only says so.
-func (d *door) repairer(times *int, honest bool) func(context.Context, az.ID, string) error {
+func (d *door) repairer(times *atomic.Int64, honest bool) func(context.Context, az.ID, string) error {
 	return func(_ context.Context, server az.ID, user string) error {
-		*times++
+		times.Add(1)
 		if !server.Equal(serverID) {
 			return fmt.Errorf("repair of %s", server)
 		}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	mssql "github.com/microsoft/go-mssqldb"
@@ -144,20 +145,20 @@ func TestRepair(t *testing.T) {
 		"has expired":      {Name: "app", Password: secret, Expired: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			times := 0
+			var times atomic.Int64
 			d := open(t, tdstest.Options{}, func(c *tds.Config, d *door) {
 				c.Repair = d.repairer(&times, true)
 			})
 			d.sql.SetLogin(broken)
-			if got := ask(t, d.mustConnect(t, how{}), "SELECT SUSER_SNAME()"); got != "app" || times != 1 {
-				t.Errorf("in as %q after %d repairs", got, times)
+			if got := ask(t, d.mustConnect(t, how{}), "SELECT SUSER_SNAME()"); got != "app" || times.Load() != 1 {
+				t.Errorf("in as %q after %d repairs", got, times.Load())
 			}
 		})
 	}
-	times := 0
+	var times atomic.Int64
 	d := open(t, tdstest.Options{}, func(c *tds.Config, d *door) { c.Repair = d.repairer(&times, false) })
 	d.sql.SetLogin(tdstest.Login{Name: "app", Password: "not this"})
-	if _, err := d.connect(t, how{}); number(err) != 40613 || times != 1 {
-		t.Errorf("%v after %d repairs", err, times)
+	if _, err := d.connect(t, how{}); number(err) != 40613 || times.Load() != 1 {
+		t.Errorf("%v after %d repairs", err, times.Load())
 	}
 }
