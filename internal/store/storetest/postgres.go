@@ -148,14 +148,22 @@ func (p *Postgres) start() error {
 	defer log.Close()
 	cmd := exec.Command(filepath.Join(p.bin, "postgres"), args...)
 	cmd.Dir, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = p.SocketDir, asServerUser(), log, log
-	if err := cmd.Start(); err != nil {
+	done, started := make(chan struct{}), make(chan error, 1)
+	go func() { // ends with the server, which Stop, Kill and Remove end
+		// The server ends with the thread that started it (asServerUser), which
+		// another goroutine could take along.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+			close(done)
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	done := make(chan struct{})
-	go func() { // ends with the server, which Stop, Kill and Remove end
-		_ = cmd.Wait()
-		close(done)
-	}()
 	p.mu.Lock()
 	p.cmd, p.done = cmd, done
 	p.mu.Unlock()
