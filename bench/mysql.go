@@ -129,7 +129,7 @@ func (b *bench) sysbenchFiles(s *dbtest.Server, p *plane) error {
 // plugin for tokens when it is first asked for one, and fails if two threads
 // are at that.
 func sysbench(d dbDoor, test, command string, more ...string) []string {
-	return append(append([]string{"env", "MARIADB_PLUGINS=mysql_clear_password", "sysbench", test, "--db-driver=mysql", "--mysql-host=127.0.0.1", "--mysql-port=" + d.port(), "--mysql-user=" + d.user,
+	return append(append([]string{"env", "LIBMYSQL_PLUGINS=mysql_clear_password", "sysbench", test, "--db-driver=mysql", "--mysql-host=127.0.0.1", "--mysql-port=" + d.port(), "--mysql-user=" + d.user,
 		"--mysql-password=" + d.password, "--mysql-db=bench", "--mysql-ssl=on", "--tables=1"}, more...), command)
 }
 
