@@ -20,7 +20,7 @@ RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/
 
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 # A count: where a time ends while the seeds are still read, Go calls it a failure.
-FUZZTIME  ?= 20000x
+FUZZTIME  ?= 5000x
 
 .PHONY: help build demo tutorial behalf test unit race conformance bench bench-save cross lint fuzz-brief clean
 
@@ -79,10 +79,7 @@ lint: ## gofmt, vet, staticcheck, govulncheck
 	else echo "$$out" >&2; exit 1; fi
 
 fuzz-brief: ## each fuzz target for FUZZTIME
-	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r f; do \
-	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
-	    out=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname $$f)" 2>&1) || { echo "$$out" >&2; exit 1; }; \
-	    echo "$$target $$(tail -1 <<<"$$out")"; done; done
+	@GO=$(GO) FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 clean: ## remove what was built
 	rm -rf bin conformance/node/node_modules conformance/browser/node_modules examples/node/node_modules examples/behalf/web/node_modules \

@@ -53,7 +53,7 @@ func TestServersOfOtherKinds(t *testing.T) {
 		{0, []string{"principal", "remove", "my1", "ann@hawser.localhost"}, ""},
 		{1, []string{"principal", "list", "nowhere"}, "no database server"},
 		{0, []string{"connection", "delete", "web", "cache1"}, ""},
-		{0, []string{"attach", "cache2", redis.String()}, ""},
+		{1, []string{"attach", "cache2", redis.String()}, "already: use that one"}, // a principal has one policy at a server
 		{0, []string{"attach", "my2", mysql.String()}, ""},
 		{0, []string{"vault", "create", "my2"}, ""},
 		{2, []string{"connect", "web", "my2"}, "--type: keyvault, mysql-flexible"},
