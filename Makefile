@@ -20,7 +20,7 @@ RACE := ./client/... ./internal/gateway/... ./internal/guard/... ./internal/run/
 
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 # A count: where a time ends while the seeds are still read, Go calls it a failure.
-FUZZTIME  ?= 5000x
+FUZZTIME  ?= 20000x
 
 .PHONY: help build demo tutorial behalf test unit race conformance bench bench-save cross lint fuzz-brief clean
 

@@ -140,6 +140,7 @@ func FuzzParseID(f *testing.F) {
 
 func FuzzClassify(f *testing.F) {
 	f.Add("kv1.vault.azure.net:443")
+	f.Add(" .vAult.AZure.net")
 	f.Fuzz(func(t *testing.T, s string) {
 		h := Names{Domain: "hawser.localhost"}.Classify(s)
 		if strings.ContainsAny(h.Name, "./ ") {

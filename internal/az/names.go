@@ -171,6 +171,9 @@ func (n Names) Classify(hostport string) Host {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if label, ok := strings.CutSuffix(host, "."+n.Domain); ok {
 		name, surface, named := strings.Cut(label, ".")
+		if named && !isLabel(name) {
+			return Host{}
+		}
 		if !named {
 			switch s := Surface(label); s {
 			case SurfaceLogin, SurfaceManagement, SurfaceGraph, SurfacePortal:
@@ -187,10 +190,25 @@ func (n Names) Classify(hostport string) Host {
 	if a, ok := azureHosts[host]; ok {
 		return Host{Surface: a.surface, Suffix: host, Azure: true, Cloud: a.cloud}
 	}
-	if name, suffix, ok := strings.Cut(host, "."); ok && name != "" {
+	if name, suffix, ok := strings.Cut(host, "."); ok && isLabel(name) {
 		if a, ok := azureSuffixes[suffix]; ok {
 			return Host{Surface: a.surface, Name: name, Suffix: suffix, Azure: true, Cloud: a.cloud}
 		}
 	}
 	return Host{}
+}
+
+// isLabel reports whether s can stand between two dots of a host name. Source:
+// RFC 1123, 2.1, and the underscore, which some resolvers let through.
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
 }
