@@ -168,13 +168,13 @@ func (b *bench) repeated(clients int, limit time.Duration, fn func() error) (res
 // idleAt opens sessions at doors, leaves them alone and adds a row of what
 // each made its door grow by.
 func (b *bench) idleAt(n int, ours dbDoor, peer *dbDoor, open func(dbDoor) (end func(), err error)) error {
-	mine, err := b.growths(n, ours, open)
+	mine, err := b.growth(n, ours, open)
 	if err != nil {
 		return err
 	}
 	r := row{What: fmt.Sprintf("idle session, client TLS, %s of them", count(float64(n))), Ours: fmt.Sprintf("%.1f KiB", mine), Target: "≤ 32 KiB"}
 	if peer != nil {
-		v, err := b.growths(n, *peer, open)
+		v, err := b.growth(n, *peer, open)
 		if err != nil {
 			return err
 		}
@@ -182,21 +182,6 @@ func (b *bench) idleAt(n int, ours dbDoor, peer *dbDoor, open func(dbDoor) (end 
 	}
 	b.add(r, mine <= 32)
 	return nil
-}
-
-// growths is the median of several: what a heap holds between two collections
-// makes one of a thousand sessions swing by 20 KiB each.
-func (b *bench) growths(n int, d dbDoor, open func(dbDoor) (func(), error)) (float64, error) {
-	var all []float64
-	for range b.rounds {
-		v, err := b.growth(n, d, open)
-		if err != nil {
-			return 0, err
-		}
-		b.sample(d.name+" idle session", v, "KiB")
-		all = append(all, v)
-	}
-	return median(all), nil
 }
 
 func (b *bench) growth(n int, d dbDoor, open func(dbDoor) (func(), error)) (float64, error) {
@@ -213,11 +198,13 @@ func (b *bench) growth(n int, d dbDoor, open func(dbDoor) (func(), error)) (floa
 	if err == nil {
 		time.Sleep(3 * time.Second) // until they are parked
 	}
-	grown := residentKiB(d.pid) - before
+	// Once only: a second crowd would find the memory of the first.
+	each := (residentKiB(d.pid) - before) / float64(n)
+	b.sample(d.name+" idle session", each, "KiB")
 	for _, end := range ends {
 		end()
 	}
-	return grown / float64(n), err
+	return each, err
 }
 
 // warmUp sessions make a door's heap as large as logins need it, whose garbage
