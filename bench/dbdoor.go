@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -224,17 +222,4 @@ func crowdAt(n int, d dbDoor, open func(dbDoor) (func(), error)) ([]func(), erro
 	}
 	err := g.Wait()
 	return slices.DeleteFunc(ends, func(end func()) bool { return end == nil }), err
-}
-
-// poolOf reads CAs.
-func poolOf(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("no certificate in " + file)
-	}
-	return pool, nil
 }

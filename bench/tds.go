@@ -84,14 +84,13 @@ func tdsConnect(ctx context.Context, d dbDoor) (sqldriver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	connector := mssql.NewConnectorConfig(conf)
-	if d.user == "" {
-		if connector, err = mssql.NewSecurityTokenConnector(conf, func(context.Context) (string, error) { return d.password, nil }); err != nil {
-			return nil, err
-		}
-	} else {
+	if d.user != "" {
 		conf.User, conf.Password = d.user, d.password
-		connector = mssql.NewConnectorConfig(conf)
+		return mssql.NewConnectorConfig(conf).Connect(ctx)
+	}
+	connector, err := mssql.NewSecurityTokenConnector(conf, func(context.Context) (string, error) { return d.password, nil })
+	if err != nil {
+		return nil, err
 	}
 	return connector.Connect(ctx)
 }

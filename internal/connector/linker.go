@@ -17,10 +17,8 @@ var linkerVersions = []string{"2022-05-01", "2022-11-01-preview", "2024-04-01"}
 
 // The rights that a connection needs beside that on the linker itself.
 var (
-	actionWriteConfig    = guard.Control(site.Type + "/config/write")
-	actionReadServer     = guard.Control(ServerType + "/read")
-	actionWritePrincipal = guard.Control(PrincipalType + "/write")
-	actionAssignPolicy   = guard.Control(RedisAssignmentType + "/write")
+	actionWriteConfig  = guard.Control(site.Type + "/config/write")
+	actionAssignPolicy = guard.Control(RedisAssignmentType + "/write")
 )
 
 // linkerProperties is a connection. What is in clear here holds no password:
