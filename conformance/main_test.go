@@ -18,6 +18,7 @@ import (
 const (
 	binVar    = "HAWSER_BIN"         // a binary to judge instead of ../bin/hawser
 	roundsVar = "HAWSER_KILL_ROUNDS" // how often TestKill9 kills; default 100
+	sqlGoVar  = "HAWSER_SQL_GO"      // examples/sql-go, likewise
 	behalfVar = "HAWSER_BEHALF_API"  // examples/behalf/api, built; the test program builds it itself
 )
 
@@ -66,7 +67,7 @@ func prepare(m *testing.M) (int, error) {
 		return 1, err
 	}
 	if !isolated() {
-		if err := buildBehalf(); err != nil {
+		if err := buildExamples(); err != nil {
 			return 1, err
 		}
 		return isolate()
@@ -92,18 +93,25 @@ func binary() (string, error) {
 	return filepath.Abs("../bin/hawser")
 }
 
-// buildBehalf builds examples/behalf/api, for which Go may need the network.
-func buildBehalf() error {
-	out, err := filepath.Abs("../bin/behalf-api")
-	if err != nil {
-		return err
+// buildExamples builds the examples in Go, for which Go may need the network.
+func buildExamples() error {
+	for name, at := range map[string]struct{ dir, variable string }{
+		"behalf-api": {"../examples/behalf/api", behalfVar}, "sql-go": {"../examples/sql-go", sqlGoVar},
+	} {
+		out, err := filepath.Abs("../bin/" + name)
+		if err != nil {
+			return err
+		}
+		build := exec.Command("go", "build", "-C", at.dir, "-o", out, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("cannot build %s: %w\n%s", at.dir, err, text)
+		}
+		if err := os.Setenv(at.variable, out); err != nil {
+			return err
+		}
 	}
-	build := exec.Command("go", "build", "-C", "../examples/behalf/api", "-o", out, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot build examples/behalf/api: %w\n%s", err, text)
-	}
-	return os.Setenv(behalfVar, out)
+	return nil
 }
 
 func hostLine() string {

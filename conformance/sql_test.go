@@ -128,16 +128,11 @@ func TestSQLRefusals(t *testing.T) {
 func TestSQLExamples(t *testing.T) {
 	w := newWorld(t)
 	w.attachSQL("sql1")
-	program := filepath.Join(newDir(t), "sql-go")
-	build := execute(t, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly"), "go", "-C", "../examples/sql-go", "build", "-o", program, ".")
-	if build.code != 0 {
-		t.Fatal(build.stderr)
-	}
 	w.make("identity", "shared")
 	for _, e := range []struct {
 		name, client string
 		argv         []string
-	}{{"go", "go", []string{program}}, {"node", "nodejs", []string{"node", "../examples/sql-node/app.js"}}} {
+	}{{"go", "go", []string{os.Getenv(sqlGoVar)}}, {"node", "nodejs", []string{"node", "../examples/sql-node/app.js"}}} {
 		t.Run(e.name, func(t *testing.T) {
 			w.as(t)
 			app := "shop" + e.name
