@@ -15,9 +15,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -183,7 +186,8 @@ func open(t testing.TB, p Protocol, limits gateway.Limits, change ...func(*plane
 	for _, f := range change {
 		f(d)
 	}
-	cert := d.certify(t)
+	var cert tls.Certificate
+	cert, _, d.roots = Certificate(t, p.Domain)
 	var err error
 	d.Gateway, err = p.New(Config{Rules: gateway.Rules{Verify: d.verify, Authorize: d.authorize}, Domain: p.Domain, Limits: limits, Clock: time.Now,
 		TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Log: slog.New(slog.NewTextHandler(&d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
@@ -207,7 +211,7 @@ func open(t testing.TB, p Protocol, limits gateway.Limits, change ...func(*plane
 		if n := len(d.Sessions()); n != 0 {
 			t.Errorf("%d sessions are left", n)
 		}
-		settle(t, before)
+		Settle(t, before)
 		d.noSecrets(t)
 	})
 	return d
@@ -223,8 +227,8 @@ func (p *plane) noSecrets(t testing.TB) {
 	}
 }
 
-// settle waits for goroutines to be as few as before.
-func settle(t testing.TB, before int) {
+// Settle waits for goroutines to be as few as before.
+func Settle(t testing.TB, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		n := runtime.NumGoroutine()
@@ -238,7 +242,9 @@ func settle(t testing.TB, before int) {
 	}
 }
 
-func (p *plane) certify(t testing.TB) tls.Certificate {
+// Certificate makes one for localhost, 127.0.0.1 and every name below a domain.
+// file holds it in PEM, and roots trust it.
+func Certificate(t testing.TB, domain string) (cert tls.Certificate, file string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -246,18 +252,19 @@ func (p *plane) certify(t testing.TB) tls.Certificate {
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"localhost", "*." + p.p.Domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		DNSNames: []string{"localhost", "*." + domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	file = filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.roots = x509.NewCertPool()
-	p.roots.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, file, roots
 }
 
 // lockedBuffer is a log that many write.

@@ -2,21 +2,13 @@ package mysql_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"database/sql"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,6 +21,7 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/gateway/dbtest"
+	"github.com/hawser/hawser/internal/gateway/gatewaytest"
 	"github.com/hawser/hawser/internal/gateway/mysql"
 )
 
@@ -205,24 +198,9 @@ func open(t testing.TB, change ...func(*mysql.Config, *door)) *door {
 		if n := len(d.Sessions()); n != 0 {
 			t.Errorf("%d sessions are left", n)
 		}
-		settle(t, before)
+		gatewaytest.Settle(t, before)
 	})
 	return d
-}
-
-// settle waits for goroutines to be as few as before.
-func settle(t testing.TB, before int) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		n := runtime.NumGoroutine()
-		if n <= before {
-			return
-		}
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines were running before, %d are now:\n%s", before, n, buf[:runtime.Stack(buf, true)])
-		}
-	}
 }
 
 // eventually waits for something to become true.
@@ -237,25 +215,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func (d *door) certificate(t testing.TB) *tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"localhost", "*." + domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	d.ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(d.ca, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.roots = x509.NewCertPool()
-	d.roots.AppendCertsFromPEM(text)
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	var cert tls.Certificate
+	cert, d.ca, d.roots = gatewaytest.Certificate(t, domain)
+	return &cert
 }
 
 // config is the driver's configuration of app's login.

@@ -2,19 +2,11 @@ package redis_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,6 +18,7 @@ import (
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
 	"github.com/hawser/hawser/internal/gateway/dbtest"
+	"github.com/hawser/hawser/internal/gateway/gatewaytest"
 	"github.com/hawser/hawser/internal/gateway/redis"
 )
 
@@ -171,7 +164,7 @@ func open(t testing.TB, change ...func(*redis.Config, *door)) *door {
 		if n := len(d.Sessions()); n != 0 {
 			t.Errorf("%d sessions are left", n)
 		}
-		settle(t, before)
+		gatewaytest.Settle(t, before)
 		for _, secret := range []string{appTok, nextTok, otherTok, appPass} {
 			if strings.Contains(d.log.String(), secret) {
 				t.Errorf("the log holds a secret:\n%s", d.log.String())
@@ -184,42 +177,11 @@ func open(t testing.TB, change ...func(*redis.Config, *door)) *door {
 	return d
 }
 
-// settle waits for goroutines to be as few as before.
-func settle(t testing.TB, before int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		n := runtime.NumGoroutine()
-		if n <= before {
-			return
-		}
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines were running before, %d are now:\n%s", before, n, buf[:runtime.Stack(buf, true)])
-		}
-	}
-}
-
 func (d *door) certificate(t testing.TB) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"localhost", "*." + domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	d.ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(d.ca, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.pool = x509.NewCertPool()
-	d.pool.AppendCertsFromPEM(text)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	var cert tls.Certificate
+	cert, d.ca, d.pool = gatewaytest.Certificate(t, domain)
+	return cert
 }
 
 func (d *door) clientTLS(host string) *tls.Config {

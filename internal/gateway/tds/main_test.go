@@ -2,22 +2,14 @@ package tds_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"database/sql"
 	"database/sql/driver"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -30,6 +22,7 @@ import (
 
 	"github.com/hawser/hawser/internal/az"
 	"github.com/hawser/hawser/internal/gateway"
+	"github.com/hawser/hawser/internal/gateway/gatewaytest"
 	"github.com/hawser/hawser/internal/gateway/tds"
 	"github.com/hawser/hawser/internal/gateway/tds/tdstest"
 )
@@ -135,7 +128,7 @@ var serverID = az.MustParseID("/subscriptions/s/resourceGroups/g/providers/Micro
 func open(t testing.TB, o tdstest.Options, change ...func(*tds.Config, *door)) *door {
 	t.Helper()
 	before := runtime.NumGoroutine()
-	t.Cleanup(func() { settle(t, before) })
+	t.Cleanup(func() { gatewaytest.Settle(t, before) })
 	o.Databases = append(o.Databases, "appdb", "other")
 	d := &door{sql: tdstest.Start(t, o)}
 	d.sql.SetLogin(tdstest.Login{Name: "app", Password: secret})
@@ -183,42 +176,11 @@ func (d *door) serve(t testing.TB) {
 	})
 }
 
-// settle waits for goroutines to be as few as before.
-func settle(t testing.TB, before int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		n := runtime.NumGoroutine()
-		if n <= before {
-			return
-		}
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines were running before, %d are now:\n%s", before, n, buf[:runtime.Stack(buf, true)])
-		}
-	}
-}
-
 func (d *door) certificate(t testing.TB) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"localhost", "*." + domain}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	d.ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(d.ca, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.pool = x509.NewCertPool()
-	d.pool.AppendCertsFromPEM(text)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	var cert tls.Certificate
+	cert, d.ca, d.pool = gatewaytest.Certificate(t, domain)
+	return cert
 }
 
 // how is a login by go-mssqldb.
